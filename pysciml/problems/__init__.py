@@ -1,0 +1,3 @@
+"""Problems: what is to be solved, apart from how."""
+
+from pysciml.problems.ode import ODEProblem as ODEProblem

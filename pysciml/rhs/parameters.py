@@ -1,0 +1,114 @@
+"""Pytrees of tensors to and from one flat vector, the only form an engine sees."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from pysciml.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where each leaf of a pytree lies in the flat vector.
+
+    Attributes:
+        spec: the pytree's structure. shapes: one shape per leaf, in order.
+    """
+
+    spec: Any
+    shapes: tuple[tuple[int, ...], ...]
+
+    @cached_property
+    def sizes(self) -> tuple[int, ...]:
+        return tuple(math.prod(s) for s in self.shapes)
+
+    @cached_property
+    def offsets(self) -> tuple[int, ...]:
+        return tuple(int(o) for o in np.cumsum([0, *self.sizes]))
+
+    @property
+    def size(self) -> int:
+        return self.offsets[-1]
+
+    def unflatten(self, flat: torch.Tensor) -> Any:
+        """A (..., size) tensor as the pytree, each leaf (..., *shape)."""
+        if len(self.shapes) == 1:
+            leaves = [flat.reshape(flat.shape[:-1] + self.shapes[0])]
+        else:
+            pieces = flat.split(self.sizes, dim=-1)
+            leaves = [x.reshape(x.shape[:-1] + s) for x, s in zip(pieces, self.shapes, strict=True)]
+        return pytree.tree_unflatten(leaves, self.spec)
+
+    def split(self, flat: np.ndarray) -> list[np.ndarray]:
+        """The leaves of a flat vector, as views of it."""
+        return [flat[o : o + n].reshape(s)
+                for o, n, s in zip(self.offsets, self.sizes, self.shapes, strict=False)]  # fmt: skip
+
+
+def flatten(tree: Any) -> tuple[list[torch.Tensor], Layout]:
+    leaves, spec = pytree.tree_flatten(tree)
+    return leaves, Layout(spec, tuple(tuple(x.shape) for x in leaves))
+
+
+def pack(leaves: Sequence[torch.Tensor], size: int) -> np.ndarray:
+    """One float64 vector of all leaves, row-major, copied."""
+    out = np.empty(size)
+    start = 0
+    for leaf in leaves:
+        stop = start + leaf.numel()
+        out[start:stop] = leaf.detach().cpu().numpy().reshape(-1)
+        start = stop
+    return out
+
+
+def leaf_names(tree: Any, root: str) -> list[str]:
+    """How a user would write each leaf: `u0`, `u0['prey']`, `u0[1]`."""
+    paths, _ = pytree.tree_flatten_with_path(tree)
+    return [root + pytree.keystr(path) for path, _ in paths]
+
+
+def as_floating(tree: Any, root: str) -> Any:
+    """`tree` with every leaf a finite floating tensor.
+
+    Accepts tensors, numpy arrays and Python floats as leaves.
+
+    Raises:
+        InvalidInputError: an integer, complex, NaN or infinite leaf; mixed dtypes or devices; no leaf at all.
+    """
+    leaves, spec = pytree.tree_flatten(tree)
+    names = leaf_names(tree, root)
+    if not leaves:
+        raise InvalidInputError(f"`{root}` holds no tensor.", got=repr(tree), fix=f"{root} = torch.tensor([1.0, 0.5])")
+    tensors = [_floating_leaf(x, name) for x, name in zip(leaves, names, strict=True)]
+    for x, name in zip(tensors, names, strict=True):
+        if x.dtype != tensors[0].dtype or x.device != tensors[0].device:
+            raise InvalidInputError(
+                f"all of `{root}` must share one dtype and one device.",
+                got=f"{names[0]}: {tensors[0].dtype} on {tensors[0].device}, {name}: {x.dtype} on {x.device}",
+                fix=f"{name}.to({names[0]})",
+            )  # fmt: skip
+    return pytree.tree_unflatten(tensors, spec)
+
+
+def _floating_leaf(x: Any, name: str) -> torch.Tensor:
+    if isinstance(x, (float, np.ndarray, np.floating)):
+        x = torch.as_tensor(x)
+    if not isinstance(x, torch.Tensor):
+        raise InvalidInputError(f"`{name}` must be a floating tensor.", got=f"{type(x).__name__}: {x!r:.80}",
+                                fix=f"{name} = torch.tensor(..., dtype=torch.float64)")  # fmt: skip
+    if x.dtype not in (torch.float32, torch.float64):
+        raise InvalidInputError(f"`{name}` must be float32 or float64.", got=f"dtype {x.dtype}",
+                                fix=f"{name}.double()")  # fmt: skip
+    if not torch.isfinite(x.detach()).all():
+        bad = int((~torch.isfinite(x.detach())).sum())
+        raise InvalidInputError(f"`{name}` must be finite.", got=f"{bad} NaN or infinite of {x.numel()} values",
+                                fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
+    return x

@@ -1,0 +1,199 @@
+"""Watching a right-hand side run once: what it did, which tensors it reached for, and what it must not do.
+
+Running f costs microseconds, and everything f does with its state passes through torch. So the list of torch calls of
+one run, with every argument that is not a tensor, *is* the program: two runs with equal lists compute the same
+function. pysciml makes this list before every solve and looks compiled forms up by it. A changed attribute, training
+flag, shape, closure or global changes the list, and a stale trace cannot be found.
+"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch.overrides import TorchFunctionMode
+
+from pysciml.errors import TraceError
+
+_TORCH = os.path.dirname(torch.__file__) + os.sep
+_OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
+
+_READS = {
+    "item", "__bool__", "__float__", "__int__", "__index__", "__complex__", "tolist", "numpy", "__array__",
+    "is_nonzero", "equal", "allclose", "nonzero", "argwhere", "unique", "unique_consecutive", "masked_select",
+    "__contains__", "bincount",
+}  # fmt: skip
+_RANDOM = {
+    "rand", "randn", "rand_like", "randn_like", "randint", "randint_like", "randperm", "normal", "bernoulli",
+    "multinomial", "poisson", "normal_", "uniform_", "bernoulli_", "exponential_", "random_", "log_normal_", "cauchy_",
+    "geometric_", "gumbel_softmax",
+}  # fmt: skip
+_DROPOUT = {
+    "dropout", "dropout1d", "dropout2d", "dropout3d", "alpha_dropout", "feature_alpha_dropout", "feature_dropout",
+    "rrelu",
+}  # fmt: skip
+_IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imod__", "__ifloordiv__"}
+_QUIET = {"requires_grad_", "retain_grad", "__set__"}
+_PLAIN = (bool, int, float, str, complex, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
+
+
+class Watch(TorchFunctionMode):
+    """Sees every torch call inside f, and knows where each tensor came from."""
+
+    def __init__(self, inputs: Sequence[torch.Tensor]):
+        super().__init__()
+        self.slots: dict[int, int] = {}
+        self.live: set[int] = set()  # ids of tensors whose values are only known while solving
+        self._kept: list[torch.Tensor] = []  # an id stays unique only while its tensor lives
+        for x in inputs:
+            self.know(x, live=True)
+
+    def know(self, x: torch.Tensor, *, live: bool) -> int:
+        slot = self.slots.setdefault(id(x), len(self.slots))
+        self._kept.append(x)
+        if live:
+            self.live.add(id(x))
+        return slot
+
+    def know_results(self, out: Any, *, live: bool) -> None:
+        if isinstance(out, torch.Tensor):
+            if id(out) not in self.slots:
+                self.know(out, live=live)
+        elif isinstance(out, (tuple, list)):
+            for x in out:
+                self.know_results(x, live=live)
+        elif isinstance(out, dict):
+            self.know_results(list(out.values()), live=live)
+
+    def any_live(self, x: Any) -> bool:
+        if isinstance(x, torch.Tensor):
+            return id(x) in self.live
+        if isinstance(x, (tuple, list)):
+            return any(map(self.any_live, x))
+        return isinstance(x, dict) and any(map(self.any_live, x.values()))
+
+
+class Recorder(Watch):
+    """Writes the list of calls, and finds the tensors f captured: module parameters, buffers, closures, globals.
+
+    Attributes:
+        log: one hashable entry per call. captured: floating tensors f used beside its arguments, in order of first use.
+        constants: integer and boolean tensors it used; their values are part of the log.
+    """
+
+    def __init__(self, inputs: Sequence[torch.Tensor]):
+        super().__init__(inputs)
+        self.log: list[Any] = []
+        self.captured: list[torch.Tensor] = []
+        self.constants: list[torch.Tensor] = []
+        self._storages = {x.untyped_storage().data_ptr(): "the state, the time or a parameter" for x in inputs}
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        entry = (func, self.encode(args), self.encode(kwargs) if kwargs else None)
+        live = self.any_live(args) or bool(kwargs and self.any_live(kwargs))
+        self._refuse(name, args, kwargs, live)
+        out = func(*args, **kwargs)
+        self.log.append(entry)
+        self.know_results(out, live=live)
+        return out
+
+    def encode(self, x: Any) -> Any:
+        """A hashable stand-in for an argument: slots for tensors, values for the rest."""
+        if isinstance(x, torch.Tensor):
+            slot = self.slots.get(id(x))
+            return ("tensor", self._capture(x) if slot is None else slot)
+        kind = type(x)
+        if kind is float or kind is int or kind is bool:
+            return (kind, x) if x == x else (kind, "nan")
+        if isinstance(x, _PLAIN):
+            return x
+        if isinstance(x, (tuple, list)):
+            return (kind, *map(self.encode, x))
+        if isinstance(x, dict):
+            return (kind, *((k, self.encode(v)) for k, v in x.items()))
+        if isinstance(x, slice):
+            return (slice, self.encode(x.start), self.encode(x.stop), self.encode(x.step))
+        if isinstance(x, (np.ndarray, np.generic)):
+            return (kind, str(x.dtype), x.shape, x.tobytes())
+        return x if x.__hash__ else (kind, id(x))
+
+    def _capture(self, x: torch.Tensor) -> int:
+        if torch._C._functorch.is_functorch_wrapped_tensor(x):  # made by torch.func inside f, not captured
+            inner = torch._C._functorch.get_unwrapped(x)
+            self.log.append(("wrapped", self.encode(inner)))
+            return self.know(x, live=True)
+        floating = x.dtype in (torch.float32, torch.float64)
+        slot = self.know(x, live=floating)
+        self._storages.setdefault(x.untyped_storage().data_ptr(), "a captured tensor")
+        if floating:
+            self.captured.append(x)
+            self.log.append(("captured", tuple(x.shape), x.dtype, x.device, x.requires_grad, slot))
+        elif x.dtype.is_complex or x.dtype.is_floating_point:
+            raise _error(f"a captured tensor is {x.dtype}.", str(x.dtype), fix="use float32 or float64 tensors")
+        else:
+            self.constants.append(x)
+            values = x.detach().cpu().contiguous().numpy()
+            self.log.append(("constant", tuple(x.shape), x.dtype, values.tobytes(), slot))
+        return slot
+
+    def _refuse(self, name: str, args: tuple, kwargs: dict, live: bool) -> None:
+        if name in _QUIET:
+            return
+        if live and name in _READS:
+            raise _error(
+                f"`{name}` needs the value of a tensor that is only known while solving.", name,
+                fix="choose with torch.where(condition, a, b) instead of `if`; keep tensors instead of Python numbers",
+            )  # fmt: skip
+        if name in _RANDOM or (name in _DROPOUT and _training(name, args, kwargs)):
+            why = "is in training mode and random" if name in _DROPOUT else "draws random numbers"
+            raise _error(f"`{name}` {why}; an ODE's right-hand side must be a function.", name,
+                         fix="model.eval(), or draw the numbers before the solve and capture the tensor")  # fmt: skip
+        if name in ("batch_norm", "instance_norm") and _training(name, args, kwargs):
+            raise _error(f"`{name}` in training mode changes its running statistics at every step of the solver.", name,
+                         fix="model.eval(), or use torch.nn.LayerNorm")  # fmt: skip
+        if name == "grad" and live:
+            raise _error("torch.autograd.grad inside a right-hand side cannot be compiled.", "torch.autograd.grad",
+                         fix="torch.func.grad(energy)(u), which can")  # fmt: skip
+        if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")) or kwargs.get("out") is not None:
+            self._refuse_in_place(name, kwargs.get("out", args[0] if args else None))
+
+    def _refuse_in_place(self, name: str, target: Any) -> None:
+        for x in target if isinstance(target, (tuple, list)) else (target,):
+            if isinstance(x, torch.Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+                owner = self._storages.get(x.untyped_storage().data_ptr())
+                if owner and x.numel():
+                    raise _error(f"`{name}` changes {owner} in place.", name,
+                                 fix="x = x + 1 instead of x += 1, or work on u.clone()")  # fmt: skip
+
+
+def _training(name: str, args: tuple, kwargs: dict) -> bool:
+    if name == "instance_norm":
+        return (args[1] if len(args) > 1 else kwargs.get("running_mean")) is not None and bool(
+            args[5] if len(args) > 5 else kwargs.get("use_input_stats", True)
+        )
+    place, default = {"batch_norm": (5, False), "rrelu": (3, False)}.get(name, (2, name in _DROPOUT))
+    probability = 1.0 if name in ("batch_norm", "rrelu") else (args[1] if len(args) > 1 else kwargs.get("p", 0.5))
+    return bool(args[place] if len(args) > place else kwargs.get("training", default)) and probability != 0.0
+
+
+def _error(what: str, op: str, **parts: Any) -> TraceError:
+    location, source = user_location()
+    return TraceError(what, op=op, location=location, source=source, **parts)
+
+
+def user_location() -> tuple[str | None, str | None]:
+    """`file:line` and the text of the innermost line that is neither torch's nor ours."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        path = frame.f_code.co_filename
+        if not path.startswith((_TORCH, _OURS, "<frozen")):
+            return f"{path}:{frame.f_lineno}", linecache.getline(path, frame.f_lineno).strip() or None
+        frame = frame.f_back
+    return None, None

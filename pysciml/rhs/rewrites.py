@@ -1,0 +1,130 @@
+"""torch functions that are written anew before they are differentiated, in operations the Graph has.
+
+Convolution and pooling become a gather of patches (constant index, zeros outside) and a matrix product; autograd then
+differentiates those, and no rule for a convolution's backward is needed.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from pysciml.errors import TraceError
+
+
+def _tuple(x, n: int) -> tuple[int, ...]:
+    return (x,) * n if isinstance(x, int) else tuple(x) * (n if len(x) == 1 else 1)
+
+
+def _patches(x: torch.Tensor, kernel, stride, padding, dilation, fill: float = 0.0) -> torch.Tensor:
+    """(batch, channels, *space) -> (batch, channels, *out, prod(kernel)): what each kernel position sees."""
+    n = len(kernel)
+    x = F.pad(x, [w for lo, hi in reversed(padding) for w in (lo, hi)], value=fill)
+    space = x.shape[-n:]
+    out = [(s - d * (k - 1) - 1) // st + 1 for s, k, st, d in zip(space, kernel, stride, dilation, strict=True)]
+    grids = [np.arange(o)[:, None] * st + np.arange(k) * d
+             for o, st, k, d in zip(out, stride, kernel, dilation, strict=True)]  # fmt: skip
+    index = np.zeros((*out, *kernel), dtype=np.int64)
+    for axis, grid in enumerate(grids):
+        shape = [1] * (2 * n)
+        shape[axis], shape[n + axis] = grid.shape
+        index = index * space[axis] + grid.reshape(shape)
+    flat = x.flatten(-n)
+    picked = flat[..., torch.from_numpy(index.reshape(-1)).to(x.device)]
+    return picked.reshape(*x.shape[:-n], *out, math.prod(kernel))
+
+
+def _padding(padding, kernel, dilation, n: int) -> list[tuple[int, int]]:
+    if padding == "valid":
+        return [(0, 0)] * n
+    if padding == "same":
+        total = [d * (k - 1) for k, d in zip(kernel, dilation, strict=True)]
+        return [(t // 2, t - t // 2) for t in total]
+    return [(q, q) for q in _tuple(padding, n)]
+
+
+def _convolution(n: int) -> Callable:
+    def conv(input, weight, bias=None, stride=1, padding=0, dilation=1, groups=1):
+        batched = input.dim() == n + 2
+        x = input if batched else input.unsqueeze(0)
+        kernel = tuple(weight.shape[2:])
+        stride, dilation = _tuple(stride, n), _tuple(dilation, n)
+        seen = _patches(x, kernel, stride, _padding(padding, kernel, dilation, n), dilation)
+        out_space = seen.shape[2 : 2 + n]
+        b, c = x.shape[:2]
+        seen = seen.reshape(b, groups, c // groups, -1, math.prod(kernel)).permute(1, 2, 4, 0, 3)
+        seen = seen.reshape(groups, (c // groups) * math.prod(kernel), -1)
+        out = torch.bmm(weight.reshape(groups, weight.shape[0] // groups, -1), seen)
+        out = out.reshape(weight.shape[0], b, *out_space).transpose(0, 1)
+        if bias is not None:
+            out = out + bias.reshape(-1, *(1,) * n)
+        return out if batched else out.squeeze(0)
+
+    return conv
+
+
+def _transposed(n: int) -> Callable:
+    def conv(input, weight, bias=None, stride=1, padding=0, output_padding=0, groups=1, dilation=1):
+        batched = input.dim() == n + 2
+        x = input if batched else input.unsqueeze(0)
+        stride, dilation, padding = _tuple(stride, n), _tuple(dilation, n), _tuple(padding, n)
+        extra, kernel = _tuple(output_padding, n), tuple(weight.shape[2:])
+        for axis, s in enumerate(stride):  # spread the input out with zeros between, then convolve with the flipped kernel
+            x = _spread(x, 2 + axis, s)
+        pads = [(d * (k - 1) - q, d * (k - 1) - q + e)
+                for k, d, q, e in zip(kernel, dilation, padding, extra, strict=True)]  # fmt: skip
+        x = F.pad(x, [w for lo, hi in reversed(pads) for w in (lo, hi)])
+        c, per = weight.shape[0], weight.shape[1]
+        flipped = weight.flip(tuple(range(2, 2 + n))).reshape(groups, c // groups, per, *kernel)
+        flipped = flipped.transpose(1, 2).reshape(groups * per, c // groups, *kernel)
+        out = _convolution(n)(x, flipped, bias, 1, 0, dilation, groups)
+        return out if batched else out.squeeze(0)
+
+    return conv
+
+
+def _spread(x: torch.Tensor, axis: int, step: int) -> torch.Tensor:
+    if step == 1:
+        return x
+    zeros = torch.zeros_like(x).unsqueeze(axis + 1)
+    x = torch.cat([x.unsqueeze(axis + 1), *itertools.repeat(zeros, step - 1)], axis + 1).flatten(axis, axis + 1)
+    return x.narrow(axis, 0, x.shape[axis] - step + 1)
+
+
+def _pool(n: int, reduce: str) -> Callable:
+    def pool(input, kernel_size, stride=None, padding=0, *args, **kwargs):
+        ceil_mode = kwargs.pop("ceil_mode", False)
+        if args or ceil_mode or any(v not in (None, True, 1, False) for v in kwargs.values()):
+            raise TraceError("pooling is compiled for kernel_size, stride and padding only.", op=f"{reduce}_pool{n}d",
+                             fix="drop the other arguments")  # fmt: skip
+        kernel = _tuple(kernel_size, n)
+        stride = _tuple(stride, n) if stride else kernel
+        fill = 0.0 if reduce == "mean" else -math.inf
+        seen = _patches(input, kernel, stride, [(q, q) for q in _tuple(padding, n)], (1,) * n, fill)
+        return seen.mean(-1) if reduce == "mean" else seen.amax(-1)
+
+    return pool
+
+
+def _circular_pad(input, pad, mode="constant", value=None):
+    if mode != "circular":
+        return F.pad(input, pad, mode, value)
+    for k in range(len(pad) // 2):
+        axis, (lo, hi) = input.dim() - 1 - k, pad[2 * k : 2 * k + 2]
+        index = torch.arange(-lo, input.shape[axis] + hi, device=input.device) % input.shape[axis]
+        input = input.index_select(axis, index)
+    return input
+
+
+REWRITES: dict[Callable, Callable] = {
+    torch.conv1d: _convolution(1), torch.conv2d: _convolution(2), torch.conv3d: _convolution(3),
+    torch.conv_transpose1d: _transposed(1), torch.conv_transpose2d: _transposed(2), torch.conv_transpose3d: _transposed(3),
+    F.avg_pool1d: _pool(1, "mean"), F.avg_pool2d: _pool(2, "mean"),
+    F.max_pool1d: _pool(1, "amax"), F.max_pool2d: _pool(2, "amax"),
+    F.pad: _circular_pad,
+}  # fmt: skip

@@ -1,0 +1,277 @@
+"""A right-hand side in torch becomes Graphs: f itself, its vjps, its Jacobian and its time gradient.
+
+`record` runs f once and lists what it does (`record.py`); the list is the key under which compiled forms are kept, so
+each program is traced once however often it is built anew. The derivatives are torch's own: `torch.func` transforms
+f, and the operations that reach ATen are written down as a Graph.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pysciml.errors import InvalidInputError, TraceError
+from pysciml.rhs import aten
+from pysciml.rhs.base import KINDS, CompiledRHS
+from pysciml.rhs.dispatch import trace_calls
+from pysciml.rhs.graph import Builder, Graph, Node, evaluate
+from pysciml.rhs.parameters import Layout, flatten
+from pysciml.rhs.record import Recorder, Watch
+from pysciml.rhs.rewrites import REWRITES
+
+_CACHE_SIZE = 256
+_cache: OrderedDict[Any, CompiledRHS] = OrderedDict()
+
+
+@dataclass(eq=False)
+class Program:
+    """One recorded run of a right-hand side.
+
+    Attributes:
+        f: the user's callable. t, u, p: example time, state leaves and parameter leaves (those of the pytree `p`).
+        captured: floating tensors f reached for by itself; they follow `p` in the flat parameter vector.
+        constants: integer and boolean tensors it reached for.
+        signature: equal for two programs that compute the same function.
+    """
+
+    f: Callable
+    t: torch.Tensor
+    u: list[torch.Tensor]
+    p: list[torch.Tensor]
+    u_layout: Layout
+    p_layout: Layout | None
+    captured: list[torch.Tensor]
+    constants: list[torch.Tensor]
+    signature: Any
+
+    @property
+    def parameters(self) -> list[torch.Tensor]:
+        return [*self.p, *self.captured]
+
+    def call(self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        """f at other values; captured tensors are replaced by theirs among `parameters`."""
+        p = parameters[: len(self.p)]
+        replaced = dict(zip(map(id, self.captured), parameters[len(self.p) :], strict=True))
+        with Substitute([t, *u, *parameters], replaced, self.constants):
+            return _derivative(self._apply(t, u, p), self.u_layout)
+
+    def _apply(self, t, u, p):
+        state = pytree.tree_unflatten(list(u), self.u_layout.spec)
+        if self.p_layout is None:
+            return self.f(t, state)
+        return self.f(t, state, pytree.tree_unflatten(list(p), self.p_layout.spec))
+
+
+class Substitute(Watch):
+    """Puts traced tensors in the place of captured ones, and refuses tensors that come from nowhere."""
+
+    def __init__(self, inputs, replaced: dict[int, torch.Tensor], constants: Sequence[torch.Tensor]):
+        super().__init__(inputs)
+        self._replaced = replaced
+        for x in constants:
+            self.know(x, live=False)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self._resolve, (args, kwargs or {}))
+        out = REWRITES.get(func, func)(*args, **kwargs)
+        self.know_results(out, live=False)
+        return out
+
+    def _resolve(self, x: torch.Tensor) -> torch.Tensor:
+        x = self._replaced.get(id(x), x)
+        if id(x) not in self.slots and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+            raise TraceError(
+                "the right-hand side uses a tensor that was made where torch cannot see it (torch.from_numpy, a "
+                "TorchScript function, a custom extension).", op="unknown tensor",
+                fix="make the tensor before the solve, or use torch.as_tensor inside f",
+            )  # fmt: skip
+        return x
+
+
+def record(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> Program:
+    """Runs f once at (t, u, p) and lists what it did.
+
+    Args:
+        f: `f(t, u)`, or `f(t, u, p)` when p is not None. t: scalar tensor. u, p: pytrees of floating tensors.
+
+    Raises:
+        TraceError: f does what a compiled right-hand side cannot: names the operation, the line and the way out.
+        InvalidInputError: f returned another structure, shape or dtype than u has.
+        Exception: whatever f itself raises, unchanged.
+    """
+    u_leaves, u_layout = flatten(u)
+    p_leaves, p_layout = ([], None) if p is None else flatten(p)
+    t, u_leaves = t.detach().clone(), [x.detach().clone() for x in u_leaves]
+    program = Program(f, t, u_leaves, [x.detach() for x in p_leaves], u_layout, p_layout, [], [], None)
+    inputs = [t, *program.u, *program.p]
+    recorder = Recorder(inputs)
+    versions = [x._version for x in inputs]
+    with torch.no_grad(), recorder:
+        out = program._apply(t, program.u, program.p)
+    if versions != [x._version for x in inputs]:
+        raise TraceError("the right-hand side changes its state, time or parameters in place.", op="inplace",
+                         fix="drop inplace=True, or work on u.clone()")  # fmt: skip
+    leaves = _derivative(out, u_layout)
+    _check_derivative(leaves, program.u)
+    program.captured, program.constants = recorder.captured, recorder.constants
+    ends = tuple(recorder.encode(x) for x in leaves)
+    inputs_meta = tuple((tuple(x.shape), x.dtype, x.device) for x in inputs)
+    program.signature = (tuple(recorder.log), ends, inputs_meta, u_layout.spec, p_layout and p_layout.spec)
+    return program
+
+
+def compiled(program: Program) -> CompiledRHS:
+    """The compiled form of a program: made at first sight, checked against torch, then kept."""
+    rhs = _cache.get(program.signature)
+    if rhs is not None:
+        _cache.move_to_end(program.signature)
+    else:
+        rhs = CompiledRHS(n=program.u_layout.size, m=sum(x.numel() for x in program.parameters),
+                          signature=program.signature, tracer=trace)  # fmt: skip
+        check_against_torch(program, rhs.graph("f", program))
+        _cache[program.signature] = rhs
+        if len(_cache) > _CACHE_SIZE:
+            _cache.popitem(last=False)
+    return rhs
+
+
+def trace(program: Program, kind: str) -> Graph:
+    """One Graph of a program.
+
+    Args:
+        kind: "f" (n,), "vjp" (n,), "vjp_p" (m,), "jac" (n, n) row-major, or "tgrad" (n,); a vjp has the input `v`.
+    """
+    builder = Builder()
+    n, m = program.u_layout.size, sum(x.numel() for x in program.parameters)
+    sizes = {"t": (), "u": (n,), "p": (m,)} | ({"v": (n,)} if kind.startswith("vjp") else {})
+    flat = {name: builder.input(name, shape) for name, shape in sizes.items()}
+    pairs = [(program.t.clone(), flat["t"])]
+    pairs += _leaves(builder, flat["u"], program.u)
+    pairs += _leaves(builder, flat["p"], program.parameters)
+    if "v" in flat:
+        pairs += _leaves(builder, flat["v"], program.u)
+    outputs = trace_calls(lambda *xs: KINDS_IN_TORCH[kind](program, *_split(program, xs)), pairs, builder)
+    return builder.graph(aten.join(builder, outputs))
+
+
+def _leaves(b: Builder, flat: Node, examples: Sequence[torch.Tensor]) -> list[tuple[torch.Tensor, Node]]:
+    pairs, start = [], 0
+    for x in examples:
+        stop = start + x.numel()
+        pairs.append((x.detach().clone(), b.reshape(b.view(flat, lambda i, a=start, z=stop: i[a:z]), tuple(x.shape))))
+        start = stop
+    return pairs
+
+
+def _split(program: Program, xs: Sequence[torch.Tensor]):
+    k = 1 + len(program.u)
+    m = k + len(program.parameters)
+    return xs[0], list(xs[1:k]), list(xs[k:m]), list(xs[m:])
+
+
+def _f(program, t, u, p, v):
+    return tuple(program.call(t, u, p))
+
+
+def _vjp(program, t, u, p, v):
+    _, pull = torch.func.vjp(lambda *u: tuple(program.call(t, u, p)), *u)
+    return pull(tuple(v))
+
+
+def _vjp_p(program, t, u, p, v):
+    if not p:
+        return (t.new_zeros(0),)
+    _, pull = torch.func.vjp(lambda *p: tuple(program.call(t, u, p)), *p)
+    return pull(tuple(v))
+
+
+def _jac(program, t, u, p, v):
+    flat = torch.cat([x.reshape(-1) for x in u])
+    sizes = program.u_layout.sizes
+
+    def f(flat):
+        leaves = [x.reshape(s) for x, s in zip(flat.split(sizes), program.u_layout.shapes, strict=True)]
+        return torch.cat([x.reshape(-1) for x in program.call(t, leaves, p)])
+
+    return (torch.func.jacrev(f)(flat),)
+
+
+def _tgrad(program, t, u, p, v):
+    return torch.func.jacrev(lambda t: tuple(program.call(t, u, p)))(t)
+
+
+KINDS_IN_TORCH = dict(zip(KINDS, (_f, _vjp, _vjp_p, _jac, _tgrad), strict=True))
+
+
+def check_against_torch(program: Program, graph: Graph) -> None:
+    """Holds the compiled f against f itself, at the recorded point and beside it.
+
+    Raises:
+        TraceError: they differ, so f computes something that torch does not show.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for spread in (0.0, 1e-2):
+        nudge = [spread * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device) for x in (program.t, *program.u)]
+        t, *u = (x + d * (1 + x.abs()) for x, d in zip((program.t, *program.u), nudge, strict=True))
+        with torch.no_grad():
+            truth = torch.cat([x.reshape(-1) for x in _derivative(program._apply(t, u, program.p), program.u_layout)])
+        flat = [torch.cat([*(x.detach().reshape(-1) for x in xs), truth.new_zeros(0)]) for xs in (u, program.parameters)]
+        ours = evaluate(graph, t=t.cpu(), u=flat[0].cpu(), p=flat[1].cpu())
+        if not torch.allclose(ours, truth.cpu().double(), rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True):
+            raise TraceError(
+                "the compiled right-hand side differs from f: it computes something torch cannot see.", op="check",
+                got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
+                fix='solve it with eager torch: pysciml.solve(prob, pysciml.Tsit5(), route="callback")',
+            )  # fmt: skip
+
+
+def _tolerance(program: Program) -> float:
+    single = any(x.dtype == torch.float32 for x in (*program.u, *program.parameters))
+    return 2e-3 if single else 1e-8
+
+
+def _derivative(out: Any, layout: Layout) -> list[torch.Tensor]:
+    """What f returned, as leaves in the state's order; a dict may come in any order."""
+    like = pytree.tree_unflatten(list(range(len(layout.shapes))), layout.spec)
+    ordered: list[Any] = [None] * len(layout.shapes)
+    if not _match(like, out, ordered):
+        raise InvalidInputError(
+            "f must return the same structure as u0.", got=_sketch(out), expected=_sketch(like, layout),
+            fix="return one derivative per part of the state, in the same containers",
+        )  # fmt: skip
+    return ordered
+
+
+def _match(like: Any, out: Any, ordered: list) -> bool:
+    if isinstance(like, int):
+        ordered[like] = out
+        return isinstance(out, torch.Tensor)
+    if isinstance(like, dict):
+        return isinstance(out, dict) and like.keys() == out.keys() and all(_match(like[k], out[k], ordered) for k in like)
+    same = isinstance(out, (tuple, list)) and len(out) == len(like)
+    return same and all(_match(a, b, ordered) for a, b in zip(like, out, strict=True))
+
+
+def _sketch(tree: Any, layout: Layout | None = None) -> str:
+    if isinstance(tree, dict):
+        return "{" + ", ".join(f"{k!r}: {_sketch(v, layout)}" for k, v in tree.items()) + "}"
+    if isinstance(tree, (tuple, list)):
+        return "(" + ", ".join(_sketch(x, layout) for x in tree) + ")"
+    if layout is not None:
+        return f"tensor{list(layout.shapes[tree])}"
+    return f"tensor{list(tree.shape)}" if isinstance(tree, torch.Tensor) else type(tree).__name__
+
+
+def _check_derivative(leaves: Sequence[torch.Tensor], u: Sequence[torch.Tensor]) -> None:
+    for du, x in zip(leaves, u, strict=True):
+        if du.shape != x.shape:
+            raise InvalidInputError("f must return a derivative of the state's shape.", got=f"{list(du.shape)} for a state {list(x.shape)}",
+                                    fix="check reshapes and sums in f; torch.stack joins scalars into a vector")  # fmt: skip
+        if du.dtype != x.dtype:
+            raise InvalidInputError("f must return the state's dtype.", got=f"{du.dtype} for a state of {x.dtype}",
+                                    fix="model.double(), or u0.float(), so that both agree")  # fmt: skip

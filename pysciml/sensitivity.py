@@ -1,0 +1,86 @@
+"""Sensitivity algorithms: how the gradient of a solution is computed. Names are those of SciMLSensitivity.jl."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from pysciml.errors import InvalidInputError
+
+
+@dataclass(frozen=True)
+class SensitivityAlgorithm:
+    """What every sensitivity algorithm shares.
+
+    Args:
+        reltol, abstol: tolerances of the backward solve; None takes those of the forward solve.
+        alg: algorithm of the backward solve; None takes a sound one for the forward algorithm.
+    """
+
+    reltol: float | None = None
+    abstol: float | None = None
+    alg: object | None = None
+
+    def __post_init__(self):
+        for name in ("reltol", "abstol"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise InvalidInputError(f"`{name}` of the backward solve must be positive.", got=f"{name}={value!r}",
+                                        fix=f"{type(self).__name__}({name}=1e-6), or leave it out")
+
+    @property
+    def name(self) -> str:
+        return type(self).__name__
+
+
+@dataclass(frozen=True)
+class GaussAdjoint(SensitivityAlgorithm):
+    """Continuous adjoint; the parameter gradient is a quadrature over the backward solution. The default.
+
+    In the julia engine: Gauss quadrature of SciMLSensitivity.jl. In the embedded engine: the checkpointed adjoint of
+    CVODES/IDAS, whose parameter quadrature is integrated with the adjoint.
+
+    Reference: Norcliffe and Deisenroth, "Faster training of neural ODEs using Gauss-Legendre quadrature", TMLR 2023;
+    Hindmarsh et al., "SUNDIALS", ACM TOMS 31 (2005).
+    """
+
+
+@dataclass(frozen=True)
+class InterpolatingAdjoint(SensitivityAlgorithm):
+    """Continuous adjoint over an interpolated (or checkpointed) forward solution.
+
+    `checkpoints`: steps between checkpoints, the memory knob: fewer steps hold less of the forward solution and
+    re-solve more. None leaves it to the engine.
+
+    Reference: Serban and Hindmarsh, "CVODES", ASME IDETC 2005.
+    """
+
+    checkpoints: int | None = None
+
+
+@dataclass(frozen=True)
+class ForwardSensitivity(SensitivityAlgorithm):
+    """Solves the variational equations beside the state: costs grow with the number of parameters, memory does not.
+
+    For few parameters (up to about a hundred).  Reference: Serban and Hindmarsh, "CVODES", ASME IDETC 2005.
+    """
+
+
+@dataclass(frozen=True)
+class BacksolveAdjoint(SensitivityAlgorithm):
+    """Solves the state backwards along with its adjoint: constant memory, unstable on stiff or dissipative problems.
+
+    Reference: Chen et al., "Neural ordinary differential equations", NeurIPS 2018.
+    """
+
+
+@dataclass(frozen=True)
+class DirectAdjoint(SensitivityAlgorithm):
+    """Backpropagates through every step of a solver written in torch (discretise, then optimise).
+
+    Exact for the discrete solution and twice differentiable; memory grows with the number of steps. Only for
+    algorithms of the torchdiffeq adapter.  Reference: Onken and Ruthotto, "Discretize-Optimize vs.
+    Optimize-Discretize for time-series regression and continuous normalizing flows", 2020.
+    """
+
+
+ALL = (GaussAdjoint, InterpolatingAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint)
