@@ -274,7 +274,8 @@ class Config:
         """Environment variables that look like pysciml's and are not, each with the name it may have meant."""
         known = [option.env for option in OPTIONS.values()]
         odd = [name for name in os.environ if name.upper().startswith("PYSCIML_") and name not in known]
-        return {name: _close(name, {k.lower(): k for k in known}) for name in sorted(odd)}
+        lower = {name.lower(): name for name in known}
+        return {name: lower.get(_close(name, lower) or "") for name in sorted(odd)}
 
     @property
     def path(self) -> Path:
@@ -286,12 +287,11 @@ class Config:
         checked = {name: self._checked(name, value) for name, value in values.items()}
         text = self.path.read_text("utf-8") if self._file() or self.path.exists() else ""
         new = _edited(text, checked)
-        expected = {**self._file(), **checked}
-        if self._read(new) != expected:
+        if not self._reads_as(new, {**self._file(), **checked}):
             raise InvalidInputError(
                 f"The config file {self.path} has a form that cannot be edited by a program.",
                 expected="one `name = value` a line",
-                fix="write by hand: " + "; ".join(f"{k} = {json.dumps(v)}" for k, v in checked.items()),
+                fix="write by hand: " + "; ".join(_edited("", {name: checked[name]}).strip() for name in checked),
             )
         self.path.parent.mkdir(parents=True, exist_ok=True)
         temporary = self.path.with_name(f"config.toml.{os.getpid()}")
@@ -320,6 +320,12 @@ class Config:
         if path not in self._files:
             self._files[path] = self._read(path.read_text("utf-8")) if path.is_file() else {}
         return self._files[path]
+
+    def _reads_as(self, text: str, values: dict[str, Any]) -> bool:
+        try:
+            return self._read(text) == {name: value for name, value in values.items() if value is not None}
+        except InvalidInputError:
+            return False
 
     def _read(self, text: str) -> dict[str, Any]:
         toml = _toml()

@@ -1,0 +1,96 @@
+"""What all tests share: one thread, fixed seeds, no reading of the user's own settings, and the Julia tier's rules."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import random
+import tempfile
+
+# Before anything imports matplotlib, in this process or in one it starts.
+os.environ["MPLBACKEND"] = "Agg"
+
+import hypothesis
+import numpy as np
+import pytest
+import torch
+
+from pysciml.config import OPTIONS, config
+from pysciml.errors import PySciMLError
+
+# Examples are the same in every run, so that a red suite stays red; `--hypothesis-profile=explore` draws new ones.
+hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", deadline=None, max_examples=1000)
+hypothesis.settings.load_profile("repeatable")
+
+JULIA_KEY = pytest.StashKey["str | None"]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    torch.set_num_threads(1)  # the workers share the cores among themselves
+    config.stash[JULIA_KEY] = julia_missing()
+    leave_user_settings()
+
+
+def julia_missing() -> str | None:
+    """Why the Julia tier cannot run, or None when it can."""
+    spec = importlib.util.find_spec("pysciml.engines.julia")
+    if spec is None or spec.origin is None:
+        return "this version of pysciml has no julia engine yet"
+    try:
+        pair = config.julia_environment()
+    except PySciMLError as error:
+        return error.what
+    return None if pair else "no Julia environment is configured (python -m pysciml julia use --exe ... --project ...)"
+
+
+def leave_user_settings() -> None:
+    """Takes the user's settings out of the tests' way, but for those that say where Julia is."""
+    for setting in config.table():
+        if setting.option.name.startswith("julia_") and setting.value is not None:
+            value = setting.value
+            os.environ[setting.option.env] = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    for name in ("engine", "progress", "memory_limit"):
+        os.environ.pop(OPTIONS[name].env, None)
+    os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pysciml-tests-")
+    config.reload()
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    missing = item.config.stash[JULIA_KEY]
+    if missing and item.get_closest_marker("julia"):
+        (pytest.fail if config.require_julia else pytest.skip)(f"needs Julia: {missing}")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    missing = config.stash[JULIA_KEY]
+    if missing:
+        kind = "FAILED (PYSCIML_REQUIRE_JULIA is set)" if julia_required() else "SKIPPED"
+        terminalreporter.write_sep("!", f"JULIA TIER {kind}: {missing}", bold=True, yellow=True)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.stash[JULIA_KEY] and julia_required() and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def julia_required() -> bool:
+    return config.require_julia
+
+
+@pytest.fixture(autouse=True)
+def seeds() -> None:
+    """The same random numbers in every test, whatever ran before it."""
+    random.seed(0)
+    np.random.seed(0)  # noqa: NPY002 - some libraries draw from the global state
+    torch.manual_seed(0)
+
+
+@pytest.fixture
+def float64():
+    """Double precision as torch's default, for tests against finite differences."""
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(torch.float64)
+    yield torch.float64
+    torch.set_default_dtype(before)
