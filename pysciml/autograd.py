@@ -1,0 +1,105 @@
+"""The one place where torch's autograd meets an engine.
+
+`Solve` is the map (t0, saveat, state leaves, parameter leaves) -> saved states. Its vjp in the states and parameters is
+the engine's; in the times it is exact: a saved state moves along du/dt, and a later start is a shift of u0 against it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd.function import once_differentiable
+
+from pysciml.engines.base import Engine, Request, Trajectory
+from pysciml.errors import UnsupportedError
+from pysciml.rhs.parameters import pack
+from pysciml.solution import Stats
+
+
+@dataclass(eq=False)
+class Call:
+    """One solve on its way through autograd: what stays the same, and what came of it.
+
+    Attributes:
+        engine, request: who solves what; the request holds no values of u0, p and times yet.
+        dtype, device: of the user's state. n_state: how many of the leaves are the state.
+        dense: the trajectory to interpolate instead of solving, or None.
+        trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
+    """
+
+    engine: Engine
+    request: Request
+    dtype: torch.dtype
+    device: torch.device
+    n_state: int
+    dense: Trajectory | None = None
+    trajectory: Trajectory | None = None
+    stats: Stats | None = None
+
+
+def solve(call: Call, t0: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The (k, n) states at `ts`, differentiable in t0, ts and all leaves."""
+    return _Solve.apply(call, t0, ts, *leaves)
+
+
+class _Solve(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, call: Call, t0, ts: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
+        rhs = call.request.rhs
+        state, parameters = leaves[: call.n_state], leaves[call.n_state :]
+        request = replace(
+            call.request, u0=pack(state, rhs.n), p=pack(parameters, rhs.m), t0=float(t0),
+            ts=ts.detach().cpu().to(torch.float64).numpy().copy(),
+        )  # fmt: skip
+        if call.dense is None:
+            call.trajectory = call.engine.solve(request)
+        else:
+            call.trajectory = call.engine.interpolate(request, call.dense, request.ts)
+        call.stats = call.trajectory.stats
+        ctx.call, ctx.request, ctx.trajectory = call, request, call.trajectory
+        ctx.like = (t0, ts, *leaves)
+        return torch.from_numpy(call.trajectory.u).to(device=call.device, dtype=call.dtype)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad: torch.Tensor):
+        call, request, trajectory = ctx.call, ctx.request, ctx.trajectory
+        g = grad.detach().cpu().to(torch.float64).numpy()
+        _, needs_t0, needs_ts, *needs = ctx.needs_input_grad
+        d_t0 = d_ts = None
+        pieces: list[torch.Tensor | None] = [None] * len(needs)
+        if needs_t0 or any(needs):
+            pull = call.engine.vjp(request, trajectory, np.ascontiguousarray(g))
+            call.stats.backward = pull.stats
+            pieces = _split(np.concatenate([pull.u0, pull.p]), ctx.like[2:], needs)
+            if needs_t0:
+                slope = call.engine.derivative(request, np.array([request.t0]), request.u0[None])
+                d_t0 = _like(-(pull.u0 @ slope[0]), ctx.like[0])
+        if needs_ts:
+            slopes = call.engine.derivative(request, request.ts, trajectory.u)
+            d_ts = _like((g * slopes).sum(axis=1), ctx.like[1])
+        return None, d_t0, d_ts, *pieces
+
+
+def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
+    pieces, start = [], 0
+    for leaf, needed in zip(leaves, needs, strict=True):
+        stop = start + leaf.numel()
+        pieces.append(_like(flat[start:stop], leaf) if needed else None)
+        start = stop
+    return pieces
+
+
+def _like(values: Any, leaf: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(np.array(values)).to(device=leaf.device, dtype=leaf.dtype).reshape(leaf.shape)
+
+
+def refuse_double_backward(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"second derivatives through {name} are not available.", got="create_graph=True and a second backward()",
+        fix="pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint()), which can be differentiated twice",
+    )  # fmt: skip

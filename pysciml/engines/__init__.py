@@ -1,0 +1,1 @@
+"""Engines: who does the solving. `base` is the contract, `select` chooses."""

@@ -1,0 +1,86 @@
+"""The contract between pysciml and an engine for compiled right-hand sides.
+
+An engine sees flat float64 vectors and Graphs, never a user's tensor or pytree; what is above it (autograd, solve,
+fit) sees no solver. Every engine passes `tests/contract`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from pysciml.algorithms import Algorithm
+from pysciml.rhs.base import CompiledRHS
+from pysciml.sensitivity import SensitivityAlgorithm
+from pysciml.solution import ReturnCode, Stats
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """One solve.
+
+    Attributes:
+        rhs: the compiled right-hand side. program: the recorded run it came from, for graphs not traced yet.
+        u0: (n,) state at t0. p: (m,) parameters. t0, t1: the span, in either direction.
+        ts: (k,) times to save at, strictly monotone from t0 towards t1.
+        reltol: scalar; abstol: scalar or (n,). mass: (n,) diagonal of the mass matrix, or None for the identity.
+        dt: first (or fixed) step. dtmax: largest step. maxiters: most steps. None leaves it to the engine.
+    """
+
+    rhs: CompiledRHS
+    program: Any
+    u0: np.ndarray
+    p: np.ndarray
+    t0: float
+    t1: float
+    ts: np.ndarray
+    alg: Algorithm
+    sensealg: SensitivityAlgorithm
+    reltol: float
+    abstol: float | np.ndarray
+    mass: np.ndarray | None = None
+    dt: float | None = None
+    dtmax: float | None = None
+    maxiters: int | None = None
+
+
+@dataclass(eq=False)
+class Trajectory:
+    """What a solve gave: `u` is (k, n), one row a time of `ts`. `handle` is the engine's own, for `vjp`."""
+
+    u: np.ndarray
+    stats: Stats
+    retcode: ReturnCode = ReturnCode.Success
+    handle: Any = field(default=None, repr=False)
+
+
+@dataclass(eq=False)
+class Pullback:
+    """Cotangents of the inputs: `u0` (n,), `p` (m,)."""
+
+    u0: np.ndarray
+    p: np.ndarray
+    stats: Stats
+
+
+class Engine(Protocol):
+    """What pysciml asks of an engine. Every method raises `SolveError` when the solver does not reach the end."""
+
+    name: str
+
+    def check(self, request_alg: Algorithm, sensealg: SensitivityAlgorithm) -> None:
+        """Raises `UnsupportedError`, naming what would work, if this engine lacks one of the two."""
+
+    def solve(self, request: Request) -> Trajectory:
+        """The state at `request.ts`."""
+
+    def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
+        """The gradient of sum(cotangents * u) in u0 and p. Args: cotangents (k, n), one row a time of `ts`."""
+
+    def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
+        """The dense solution at other times of the span, (len(ts), n)."""
+
+    def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """du/dt at states on the solution, (len(ts), n); for a DAE that of the algebraic variables too."""

@@ -1,0 +1,310 @@
+"""CVODES and IDAS, through CasADi's `integrator`.
+
+CasADi fixes the time grid when an integrator is built, so integrators are kept by grid (relative to t0, which is one
+more parameter, so that equal grids at different times share one). Building one costs milliseconds.
+
+Reference: Andersson et al., "CasADi", Math. Prog. Comp. 11 (2019); Hindmarsh et al., "SUNDIALS", ACM TOMS 31 (2005).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import casadi as ca
+import numpy as np
+
+from pysciml.algorithms import IDA, Algorithm, CVODE_Adams, CVODE_BDF
+from pysciml.engines.base import Pullback, Request, Trajectory
+from pysciml.errors import SolveError, UnsupportedError
+from pysciml.rhs import lower_casadi
+from pysciml.sensitivity import ForwardSensitivity, GaussAdjoint, InterpolatingAdjoint, SensitivityAlgorithm
+from pysciml.solution import ReturnCode, Stats
+
+MAXITERS = 100_000
+_KEPT_INTEGRATORS = 64
+_NEWTON_SCHEMES = {"Dense": "direct", "GMRES": "gmres", "BCG": "bcgstab", "TFQMR": "tfqmr"}
+_FLAGS = {
+    "TOO_MUCH_WORK": ReturnCode.MaxIters, "ERR_FAILURE": ReturnCode.DtLessThanMin,
+    "CONV_FAILURE": ReturnCode.ConvergenceFailure, "CONV_FAIL": ReturnCode.ConvergenceFailure,
+    "TOO_MUCH_ACC": ReturnCode.DtLessThanMin, "RHSFUNC": ReturnCode.Unstable, "RES": ReturnCode.Unstable,
+    "LSETUP": ReturnCode.ConvergenceFailure, "LSOLVE": ReturnCode.ConvergenceFailure,
+    "LINESEARCH": ReturnCode.InitialFailure, "NO_RECOVERY": ReturnCode.InitialFailure, "BAD_EWT": ReturnCode.Unstable,
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Everything an integrator is built for."""
+
+    alg: Algorithm
+    reltol: float
+    abstol: float | tuple[float, ...]
+    grid: bytes
+    backwards: bool
+    mass: bytes | None
+    dt: float | None
+    dtmax: float | None
+    maxiters: int
+    checkpoints: int | None
+
+
+class _Integrator:
+    """A CasADi integrator with its adjoint and forward sensitivities, built when first used."""
+
+    def __init__(self, request: Request, plan: _Plan):
+        self.n, self.m = request.rhs.n, request.rhs.m
+        graph = request.rhs.graph("f", request.program)
+        scalar = graph.operations <= lower_casadi.SCALAR_LIMIT
+        kind = ca.SX if scalar else ca.MX
+        self.scale = 1.0 if isinstance(plan.abstol, float) else np.asarray(plan.abstol) / max(plan.abstol)
+        mass = np.ones(self.n) if request.mass is None else request.mass
+        self.differential, self.algebraic = np.flatnonzero(mass), np.flatnonzero(mass == 0)
+        self.back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
+        tau, x, z = kind.sym("t"), kind.sym("x", self.differential.size), kind.sym("z", self.algebraic.size)
+        q = kind.sym("p", self.m + 1)
+        sign = -1.0 if plan.backwards else 1.0
+        u = (ca.vertcat(x, z) if z.numel() else x)[self.back.tolist()] * self.scale
+        values = {"t": q[self.m] + sign * tau, "u": u, "p": q[: self.m]}
+        f = lower_casadi.function(graph, "f", scalar)
+        (du,) = f.call([values[name] for name in graph.inputs], True, False)
+        dae = {"t": tau, "x": x, "p": q, "ode": sign * (du / mass_or_one(mass) / self.scale)[self.differential.tolist()]}
+        if z.numel():
+            dae |= {"z": z, "alg": du[self.algebraic.tolist()]}
+        self.grid = np.frombuffer(plan.grid)
+        plugin = "idas" if isinstance(plan.alg, IDA) else "cvodes"
+        self.forward = ca.integrator("solve", plugin, dae, 0.0, self.grid, _options(plan))
+
+    @cached_property
+    def adjoint(self) -> ca.Function:
+        return self.forward.factory("adjoint", ["x0", "z0", "p", "adj:xf", "adj:zf"], ["adj:x0", "adj:p"])
+
+    @cached_property
+    def sensitivities(self) -> ca.Function:
+        return self.forward.factory("sensitivities", ["x0", "z0", "p"], ["jac:xf:x0", "jac:xf:p", "jac:zf:x0", "jac:zf:p"])
+
+    def split(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """States (n,) or (k, n) to CasADi's scaled differential and algebraic parts, times along columns."""
+        scaled = u / self.scale
+        return scaled[..., self.differential].T, scaled[..., self.algebraic].T
+
+    def join(self, xf: Any, zf: Any) -> np.ndarray:
+        x = np.asarray(xf).T
+        if self.algebraic.size:
+            x = np.concatenate([x, np.asarray(zf).T], axis=1)
+        return np.ascontiguousarray(x[:, self.back] * self.scale)
+
+
+def mass_or_one(mass: np.ndarray) -> ca.DM:
+    return ca.DM(np.where(mass == 0, 1.0, mass))
+
+
+def _options(plan: _Plan) -> dict[str, Any]:
+    alg = plan.alg
+    options = {
+        "reltol": plan.reltol,
+        "abstol": plan.abstol if isinstance(plan.abstol, float) else max(plan.abstol),
+        "max_num_steps": plan.maxiters,
+        "newton_scheme": _NEWTON_SCHEMES[alg.linear_solver],
+        "steps_per_checkpoint": plan.checkpoints or 100,
+        "interpolation_type": "polynomial",
+        "show_eval_warnings": False,
+    }
+    if alg.max_order:
+        options["max_multistep_order"] = alg.max_order
+    if alg.krylov_dim:
+        options["max_krylov"] = alg.krylov_dim
+    if plan.dtmax:
+        options["max_step_size"] = plan.dtmax
+    if isinstance(alg, IDA):
+        return options
+    options["linear_multistep_method"] = "bdf" if isinstance(alg, CVODE_BDF) else "adams"
+    options["nonlinear_solver_iteration"] = alg.method.lower()
+    return options | ({"step0": plan.dt} if plan.dt else {})
+
+
+class SundialsEngine:
+    """Compiled right-hand sides on SUNDIALS. See `pysciml.engines.base.Engine`."""
+
+    name = "embedded"
+
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm) -> None:
+        if not isinstance(sensealg, (GaussAdjoint, InterpolatingAdjoint, ForwardSensitivity)):
+            raise UnsupportedError(
+                f"`{sensealg.name}` is not available for {alg.name} in the embedded engine.",
+                got=f"sensealg={sensealg.name}()", expected="GaussAdjoint, InterpolatingAdjoint or ForwardSensitivity",
+                fix=f"pysciml.solve(prob, pysciml.{alg.name}(), sensealg=pysciml.GaussAdjoint())",
+            )  # fmt: skip
+        if sensealg.alg is not None and not isinstance(sensealg.alg, type(alg)):
+            raise UnsupportedError(
+                "CasADi solves backwards with the forward algorithm.", got=f"sensealg.alg={sensealg.alg!r} for {alg.name}",
+                fix=f"{sensealg.name}() without alg",
+            )  # fmt: skip
+
+    def solve(self, request: Request) -> Trajectory:
+        integrator = _integrator(request)
+        x0, z0 = integrator.split(request.u0)
+        start = time.perf_counter()
+        out = _run(integrator.forward, request, "forward", x0=x0, z0=z0, p=_parameters(request))
+        stats = _stats(integrator.forward, request.alg, time.perf_counter() - start)
+        u = integrator.join(out["xf"], out["zf"])
+        _check_finite(u, request, "forward", stats)
+        return Trajectory(u, stats)
+
+    def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
+        # CasADi keeps no dense output, so this is one more solve, saved at other times: exact to the same tolerance.
+        from dataclasses import replace
+
+        return self.solve(replace(request, ts=ts))
+
+    def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
+        if isinstance(request.sensealg, ForwardSensitivity):
+            return self._forward_sensitivity(request, cotangents)
+        integrator = _integrator(request, backward=True)
+        x0, z0 = integrator.split(request.u0)
+        seed_x, seed_z = integrator.split(cotangents * integrator.scale**2)
+        start = time.perf_counter()
+        adjoint = integrator.adjoint
+        out = _run(adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request), adj_xf=seed_x, adj_zf=seed_z)
+        return self._pullback(integrator, request, out["adj_x0"], out["adj_p"], start)
+
+    def _forward_sensitivity(self, request: Request, cotangents: np.ndarray) -> Pullback:
+        integrator = _integrator(request, backward=True)
+        x0, z0 = integrator.split(request.u0)
+        seed_x, seed_z = integrator.split(cotangents * integrator.scale**2)
+        start = time.perf_counter()
+        out = _run(integrator.sensitivities, request, "backward", x0=x0, z0=z0, p=_parameters(request))
+        du0, dp = 0.0, 0.0
+        for seed, row in ((seed_x, "xf"), (seed_z, "zf")):
+            if seed.size:
+                weights = seed.T.ravel()  # CasADi's columns, one time after the other
+                du0 = du0 + weights @ np.asarray(out[f"jac_{row}_x0"])
+                dp = dp + weights @ np.asarray(out[f"jac_{row}_p"])
+        return self._pullback(integrator, request, du0, dp, start)
+
+    def _pullback(self, integrator: _Integrator, request: Request, adj_x0, adj_p, start: float) -> Pullback:
+        stats = _stats(integrator.forward, request.alg, time.perf_counter() - start)
+        du0 = np.zeros(request.rhs.n)
+        du0[integrator.differential] = np.asarray(adj_x0).ravel()
+        pullback = Pullback(du0 / integrator.scale, np.asarray(adj_p).ravel()[: request.rhs.m], stats)
+        _check_finite(np.concatenate([pullback.u0, pullback.p]), request, "backward", stats)
+        return pullback
+
+    def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
+        du = np.stack([_evaluate(request, "f", t, row) for t, row in zip(ts, u, strict=True)])
+        if request.mass is None:
+            return du
+        return np.stack([_dae_derivative(request, t, row, d) for t, row, d in zip(ts, u, du, strict=True)])
+
+
+def _dae_derivative(request: Request, t: float, u: np.ndarray, f: np.ndarray) -> np.ndarray:
+    """u' on an index-1 DAE: x' from its equation, and z' from 0 = d/dt g(t, x, z)."""
+    a, d = np.flatnonzero(request.mass == 0), np.flatnonzero(request.mass)
+    du = np.zeros_like(u)
+    du[d] = f[d] / request.mass[d]
+    if a.size:
+        jac = _evaluate(request, "jac", t, u).reshape(u.size, u.size)
+        tgrad = _evaluate(request, "tgrad", t, u)
+        du[a] = np.linalg.solve(jac[np.ix_(a, a)], -tgrad[a] - jac[np.ix_(a, d)] @ du[d])
+    return du
+
+
+def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
+    key = ("casadi", kind)
+    graph = request.rhs.graph(kind, request.program)
+    if key not in request.rhs.lowered:
+        request.rhs.lowered[key] = lower_casadi.function(graph, kind)
+    values = {"t": t, "u": u, "p": request.p}
+    return np.asarray(request.rhs.lowered[key](*(values[name] for name in graph.inputs))).ravel()
+
+
+def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
+    plan = _plan(request, backward)
+    kept: OrderedDict[_Plan, _Integrator] = request.rhs.lowered.setdefault("integrators", OrderedDict())
+    integrator = kept.get(plan)
+    if integrator is None:
+        integrator = kept[plan] = _Integrator(request, plan)
+        if len(kept) > _KEPT_INTEGRATORS:
+            kept.popitem(last=False)
+    else:
+        kept.move_to_end(plan)
+    return integrator
+
+
+def _plan(request: Request, backward: bool) -> _Plan:
+    sense = request.sensealg
+    reltol = sense.reltol if backward and sense.reltol else request.reltol
+    abstol: Any = sense.abstol if backward and sense.abstol else request.abstol
+    backwards = request.t1 < request.t0
+    grid = np.abs(request.ts - request.t0)
+    return _Plan(
+        alg=(sense.alg if backward and sense.alg else request.alg), reltol=float(reltol),
+        abstol=float(abstol) if np.ndim(abstol) == 0 else tuple(abstol.tolist()), grid=grid.tobytes(),
+        backwards=backwards, mass=None if request.mass is None else request.mass.tobytes(), dt=request.dt,
+        dtmax=request.dtmax, maxiters=request.maxiters or MAXITERS,
+        checkpoints=getattr(sense, "checkpoints", None),
+    )  # fmt: skip
+
+
+def _parameters(request: Request) -> np.ndarray:
+    return np.append(request.p, request.t0)
+
+
+def _run(function: Callable, request: Request, direction: str, **inputs: np.ndarray) -> dict[str, Any]:
+    said = io.StringIO()
+    try:
+        # SUNDIALS tells the time it reached only in the text it prints.
+        with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
+            return function(**inputs)
+    except RuntimeError as error:
+        raise _solve_error(str(error), said.getvalue(), request, direction) from error
+
+
+def _solve_error(message: str, said: str, request: Request, direction: str) -> Exception:
+    if "KeyboardInterrupt" in message:
+        return KeyboardInterrupt()
+    flag = re.search(r'returned "(?:CV|IDA)_(\w+)"', message)
+    retcode = next((code for key, code in _FLAGS.items() if flag and flag[1].startswith(key)), ReturnCode.Failure)
+    if "t + h = t" in said and retcode is ReturnCode.MaxIters:
+        retcode = ReturnCode.DtLessThanMin
+    reached = re.findall(r"[Aa]t t = (\S+?),? ", said)
+    sign = -1.0 if request.t1 < request.t0 else 1.0
+    t = request.t0 + sign * float(reached[-1]) if reached else float("nan")
+    return _stopped(request, direction, retcode, t, None, flag[0] if flag else message.splitlines()[-1])
+
+
+def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, stats, detail: str) -> SolveError:
+    where = f" at t = {t:.6g}" if t == t else ""
+    return SolveError(
+        f"the {direction} solve by {request.alg.name} stopped{where}, of the span ({request.t0:g}, {request.t1:g}): "
+        f"{retcode.name}.\nLikely cause: {retcode.cause}.", retcode=retcode, t=t, direction=direction, stats=stats,
+        got=detail, fix=retcode.remedy,
+    )  # fmt: skip
+
+
+def _check_finite(values: np.ndarray, request: Request, direction: str, stats: Stats) -> None:
+    if not np.isfinite(values).all():
+        bad = np.flatnonzero(~np.isfinite(values).all(axis=-1)) if values.ndim == 2 else np.zeros(0, int)
+        t = float(request.ts[bad[0]]) if bad.size else float("nan")
+        raise _stopped(request, direction, ReturnCode.Unstable, t, stats, "NaN or infinity in the result")
+
+
+def _stats(integrator: ca.Function, alg: Algorithm, wall_time: float) -> Stats:
+    raw = integrator.stats()
+    return Stats(nf=raw.get("nfevals"), njacs=raw.get("nlinsetups"), naccept=raw.get("nsteps"),
+                 nreject=raw.get("netfails"), wall_time=wall_time, engine="embedded", alg=alg.name)  # fmt: skip
+
+
+def algorithm_for(mass: np.ndarray | None) -> Algorithm:
+    """What the embedded engine takes when none is named: it must be right for stiff and non-stiff alike."""
+    return CVODE_BDF() if mass is None else IDA()
+
+
+ALGORITHMS = (CVODE_BDF, CVODE_Adams, IDA)

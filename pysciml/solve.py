@@ -1,0 +1,265 @@
+"""solve(): from a problem to a Solution."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pysciml import autograd
+from pysciml.algorithms import Algorithm, Tsit5, by_name
+from pysciml.config import config
+from pysciml.engines import select
+from pysciml.engines.base import Request
+from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
+from pysciml.problems import ODEProblem
+from pysciml.rhs.parameters import pack
+from pysciml.rhs.trace import Program, compiled, record
+from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
+from pysciml.solution import ReturnCode, Solution
+
+SaveAt = float | Sequence[float] | torch.Tensor | None
+_DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
+_ROUTES = ("compiled", "callback")
+
+
+def solve(
+    prob: ODEProblem,
+    alg: Algorithm | str | None = None,
+    *,
+    saveat: SaveAt = None,
+    reltol: float | None = None,
+    abstol: Any = None,
+    sensealg: SensitivityAlgorithm | None = None,
+    engine: str | None = None,
+    route: str | None = None,
+    dt: float | None = None,
+    dtmax: float | None = None,
+    maxiters: int | None = None,
+) -> Solution:
+    """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
+
+    Args:
+        prob: the problem.
+        alg: an algorithm or its name. None: `CVODE_BDF` (`IDA` with a singular mass matrix), right for stiff and
+            non-stiff alike; `Tsit5` where f cannot be compiled or lives on a GPU.
+        saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
+            a number, the spacing from t0 on; None saves both ends of the span.
+        reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
+            1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
+        sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
+        engine: "embedded" or "auto"; None takes `pysciml.config.engine`.
+        route: "compiled" or "callback" (eager torch); None follows the algorithm.
+        dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.
+
+    Raises:
+        InvalidInputError: an argument that cannot mean anything. UnsupportedError: this engine cannot do it; says what
+            can. TraceError: f cannot be compiled. SolveError: the solver did not reach the end; says where it stopped.
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> f = lambda t, u: torch.stack([u[1], -u[0]])
+        >>> prob = ps.ODEProblem(f, torch.tensor([1.0, 0.0], dtype=torch.float64), (0.0, 3.0))
+        >>> sol = ps.solve(prob, ps.CVODE_Adams(), saveat=0.5, reltol=1e-10, abstol=1e-10)
+        >>> torch.allclose(sol.u[:, 0], torch.cos(sol.t), atol=1e-8)
+        True
+    """
+    if not isinstance(prob, ODEProblem):
+        raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
+                                fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
+    leaves = pytree.tree_leaves(prob.u0)
+    name = select.engine_name(engine)
+    alg = by_name(alg) if isinstance(alg, str) else alg
+    _check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    reltol, abstol = _tolerances(prob, reltol, abstol)
+    ts = save_times(prob, saveat)
+    _check_memory(sum(x.numel() for x in leaves), ts.numel())
+    if alg is not None:
+        select.check_algorithm(alg, name)
+    if _is_eager(prob, alg, route):
+        return _solve_eager(prob, alg or Tsit5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    try:
+        program = record(prob.f, _time_like(prob.tspan[0], leaves[0]), prob.u0, prob.p)
+        rhs = compiled(program)
+    except TraceError as refusal:
+        if alg is not None or route == "compiled" or prob.mass_matrix is not None:
+            raise
+        warnings.warn(f"f cannot be compiled, so it is solved by eager torch, which is slower:\n{refusal}", PySciMLWarning,
+                      stacklevel=2)  # fmt: skip
+        return _solve_eager(prob, Tsit5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    return _solve_compiled(prob, alg, program, rhs, ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+
+
+def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
+    on_device = pytree.tree_leaves(prob.u0)[0].device.type != "cpu"
+    if alg is None:
+        return route == "callback" or (on_device and route is None and prob.mass_matrix is None)
+    eager = alg.embedded == "torchdiffeq"
+    if route is not None and eager != (route == "callback"):
+        raise UnsupportedError(
+            f"`{alg.name}` cannot take the {route} route in the embedded engine.", got=f'route="{route}"',
+            expected="CVODE_BDF, CVODE_Adams and IDA are compiled; Tsit5, DP5, BS3, Heun and Euler are eager",
+            fix=f"pysciml.solve(prob, pysciml.{'Tsit5' if route == 'callback' else 'CVODE_BDF'}())",
+        )  # fmt: skip
+    return eager
+
+
+def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
+    from pysciml.engines.embedded.sundials import SundialsEngine, algorithm_for  # imports CasADi: only when it solves
+
+    leaves = pytree.tree_leaves(prob.u0)
+    mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix), rhs.n)
+    alg = alg or algorithm_for(mass)
+    if mass is not None and not alg.dae and not mass.all():
+        raise UnsupportedError(f"`{alg.name}` cannot solve a mass matrix with zeros.", got=f"{int((mass == 0).sum())} zeros",
+                               expected="IDA", fix="pysciml.solve(prob, pysciml.IDA())")  # fmt: skip
+    engine, sensealg = SundialsEngine(), sensealg or GaussAdjoint()
+    engine.check(alg, sensealg)
+    if isinstance(abstol, torch.Tensor):
+        abstol = abstol.detach().cpu().double().numpy()
+    t0, t1 = prob.tspan
+    request = Request(rhs, program, None, None, float(t0), float(t1), None, alg, sensealg, reltol, abstol, mass, **steps)
+    parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
+    inputs = _to_host([*leaves, *parameters, *program.captured], prob)
+    call = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves))
+    out_device = leaves[0].device
+    u = autograd.solve(call, t0, ts.cpu(), inputs)
+
+    def dense(times: torch.Tensor) -> Any:
+        order, place = _sorted_unique(times, backwards=float(t1) < float(t0))
+        again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), dense=call.trajectory)
+        values = autograd.solve(again, t0, order.cpu(), inputs)[place.cpu()]
+        return program.u_layout.unflatten(values.to(out_device))
+
+    return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+
+
+def _sorted_unique(times: torch.Tensor, backwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Times in the order of the solve, each once, and where each asked-for time then stands."""
+    _, place = torch.unique(times.detach(), return_inverse=True)
+    first = torch.full((int(place.max()) + 1,), times.numel(), device=times.device)
+    first = first.scatter_reduce(0, place, torch.arange(times.numel(), device=times.device), "amin")
+    chosen = times[first]
+    return (chosen.flip(0), chosen.numel() - 1 - place) if backwards else (chosen, place)
+
+
+def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:
+    """CPU copies, made outside the autograd Function so that no engine runs on autograd's device threads."""
+    if all(x.device.type == "cpu" for x in tensors):
+        return tensors
+    warnings.warn("state or parameters on a GPU are copied to the CPU for SUNDIALS at every solve; pysciml.Tsit5() "
+                  "solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip
+    return [x.cpu() for x in tensors]
+
+
+def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
+    from pysciml.engines.embedded import eager  # imports torchdiffeq and SciPy: only when it solves
+
+    if prob.mass_matrix is not None:
+        raise UnsupportedError(f"`{alg.name}` cannot take a mass matrix.", got="mass_matrix", expected="IDA or CVODE_BDF",
+                               fix="pysciml.solve(prob, pysciml.IDA())")  # fmt: skip
+    sensealg = sensealg or DirectAdjoint()
+    u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
+
+    def dense(times: torch.Tensor) -> Any:
+        order, place = _sorted_unique(times, backwards=float(prob.tspan[1]) < float(prob.tspan[0]))
+        values, _ = eager.solve(prob, alg, order, reltol, abstol, sensealg, **steps)
+        return pytree.tree_map(lambda x: x[place], values)
+
+    return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
+
+
+def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
+    """The (k,) times to save at, float64 on the state's device, differentiable in tspan or saveat.
+
+    Raises:
+        InvalidInputError: no times, times outside the span, or not strictly monotone from t0 towards t1.
+    """
+    device = pytree.tree_leaves(prob.u0)[0].device
+    t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
+    if saveat is None:
+        return torch.stack([t0, t1])
+    if isinstance(saveat, (int, float)) and not isinstance(saveat, bool):
+        return _spaced(t0, t1, float(saveat))
+    ts = torch.as_tensor(saveat, device=device).to(torch.float64)
+    got, hint = f"saveat={ts.detach().flatten().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
+    if ts.dim() != 1 or ts.numel() == 0:
+        raise InvalidInputError("saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint)
+    if not torch.isfinite(ts.detach()).all():
+        raise InvalidInputError("saveat must be finite.", got=got, fix=hint)
+    low, high = sorted((float(t0), float(t1)))
+    slack = 1e-12 * max(abs(low), abs(high), high - low)
+    if float(ts.detach().min()) < low - slack or float(ts.detach().max()) > high + slack:
+        raise InvalidInputError("saveat must lie inside tspan.", got=got, expected=f"times from {low:g} to {high:g}",
+                                fix=f"tspan=({low:g}, {max(high, float(ts.detach().max())):g})")  # fmt: skip
+    steps = ts.detach().diff() * (1.0 if t1 > t0 else -1.0)
+    if not (steps > 0).all():
+        raise InvalidInputError("saveat must be strictly monotone from t0 towards t1, each time once.", got=got,
+                                fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
+    return ts
+
+
+def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
+    if not (math.isfinite(spacing) and spacing > 0):
+        raise InvalidInputError("saveat as a number is a spacing and must be positive.", got=f"saveat={spacing!r}",
+                                fix="saveat=0.1")  # fmt: skip
+    span = float(t1.detach() - t0.detach())
+    count = math.floor(abs(span) / spacing * (1 + 1e-12)) + 1
+    return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
+
+
+def _tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
+    leaf = pytree.tree_leaves(prob.u0)[0]
+    default = _DEFAULT_TOLERANCES[leaf.dtype]
+    reltol = default[0] if reltol is None else reltol
+    abstol = default[1] if abstol is None else abstol
+    if isinstance(abstol, torch.Tensor) and abstol.numel() == 1:
+        abstol = float(abstol)
+    if not isinstance(abstol, (int, float)):
+        abstol = _tolerance_per_state(prob, abstol)
+    for name, value in (("reltol", reltol), ("abstol", abstol)):
+        smallest = float(torch.as_tensor(value).min())
+        if not (math.isfinite(smallest) and smallest > 0):
+            raise InvalidInputError(f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}")
+    if leaf.dtype is torch.float32 and float(reltol) < 1e-6:
+        warnings.warn(f"reltol={float(reltol):g} is finer than float32 resolves (1e-7): use float64 for it.", PySciMLWarning,
+                      stacklevel=3)  # fmt: skip
+    return float(reltol), abstol
+
+
+def _tolerance_per_state(prob: ODEProblem, abstol: Any) -> torch.Tensor:
+    u_leaves, u_spec = pytree.tree_flatten(prob.u0)
+    leaves, spec = pytree.tree_flatten(abstol)
+    tensors = [torch.as_tensor(x, dtype=torch.float64) for x in leaves]
+    if spec != u_spec or any(x.shape not in (u.shape, ()) for x, u in zip(tensors, u_leaves, strict=True)):
+        raise InvalidInputError("abstol must be a number, or one per state in the structure of u0.",
+                                got=f"shapes {[list(x.shape) for x in tensors]}", fix="abstol=1e-8")  # fmt: skip
+    return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
+
+
+def _check_options(alg: Algorithm | None, route: str | None, **steps: Any) -> None:
+    if alg is not None and not isinstance(alg, Algorithm):
+        raise InvalidInputError("alg must be an algorithm or its name.", got=f"{alg!r:.80}", fix="pysciml.CVODE_BDF()")
+    if route is not None and route not in _ROUTES:
+        raise InvalidInputError(f"there is no route {route!r}.", got=f"route={route!r}", expected=", ".join(_ROUTES))
+    for name, value in steps.items():
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise InvalidInputError(f"{name} must be positive.", got=f"{name}={value!r}", fix=f"leave {name} out")
+
+
+def _check_memory(n: int, saved: int) -> None:
+    need = 8 * n * (2 * saved + 30)  # the saved states twice, and a multistep method's history
+    limit = config.memory_limit_bytes()
+    if need > limit:
+        raise InvalidInputError(
+            f"this solve would take about {need / 2**30:.3g} GiB, more than the limit of {limit / 2**30:.3g} GiB.",
+            got=f"{n} states, {saved} saved times", fix="save fewer times, split the state, or raise pysciml.config.memory_limit",
+        )  # fmt: skip
+
+
+def _time_like(t: Any, leaf: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(t, dtype=leaf.dtype, device=leaf.device).detach()
