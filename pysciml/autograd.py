@@ -52,7 +52,7 @@ class _Solve(torch.autograd.Function):
         rhs = call.request.rhs
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
         request = replace(
-            call.request, u0=pack(state, rhs.n), p=pack(parameters, rhs.m), t0=float(t0),
+            call.request, u0=pack(state, rhs.n), p=pack(parameters, rhs.m),
             ts=ts.detach().cpu().to(torch.float64).numpy().copy(),
         )  # fmt: skip
         if call.dense is None:
@@ -101,5 +101,5 @@ def _like(values: Any, leaf: torch.Tensor) -> torch.Tensor:
 def refuse_double_backward(name: str) -> UnsupportedError:
     return UnsupportedError(
         f"second derivatives through {name} are not available.", got="create_graph=True and a second backward()",
-        fix="pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint()), which can be differentiated twice",
+        fix="pysciml.solve(prob, pysciml.DP5(), sensealg=pysciml.DirectAdjoint()), which can be differentiated twice",
     )  # fmt: skip

@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml import autograd
-from pysciml.algorithms import Algorithm, Tsit5, by_name
+from pysciml.algorithms import Algorithm, DP5, by_name
 from pysciml.config import config
 from pysciml.engines import select
 from pysciml.engines.base import Request
@@ -46,7 +46,7 @@ def solve(
     Args:
         prob: the problem.
         alg: an algorithm or its name. None: `CVODE_BDF` (`IDA` with a singular mass matrix), right for stiff and
-            non-stiff alike; `Tsit5` where f cannot be compiled or lives on a GPU.
+            non-stiff alike; `DP5` where f cannot be compiled or lives on a GPU.
         saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
             a number, the spacing from t0 on; None saves both ends of the span.
         reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
@@ -81,7 +81,7 @@ def solve(
     if alg is not None:
         select.check_algorithm(alg, name)
     if _is_eager(prob, alg, route):
-        return _solve_eager(prob, alg or Tsit5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+        return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
     try:
         program = record(prob.f, _time_like(prob.tspan[0], leaves[0]), prob.u0, prob.p)
         rhs = compiled(program)
@@ -90,7 +90,7 @@ def solve(
             raise
         warnings.warn(f"f cannot be compiled, so it is solved by eager torch, which is slower:\n{refusal}", PySciMLWarning,
                       stacklevel=2)  # fmt: skip
-        return _solve_eager(prob, Tsit5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+        return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
     return _solve_compiled(prob, alg, program, rhs, ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
 
 
@@ -103,7 +103,7 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
         raise UnsupportedError(
             f"`{alg.name}` cannot take the {route} route in the embedded engine.", got=f'route="{route}"',
             expected="CVODE_BDF, CVODE_Adams and IDA are compiled; Tsit5, DP5, BS3, Heun and Euler are eager",
-            fix=f"pysciml.solve(prob, pysciml.{'Tsit5' if route == 'callback' else 'CVODE_BDF'}())",
+            fix=f"pysciml.solve(prob, pysciml.{'DP5' if route == 'callback' else 'CVODE_BDF'}())",
         )  # fmt: skip
     return eager
 
@@ -121,18 +121,18 @@ def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensea
     engine.check(alg, sensealg)
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
-    t0, t1 = prob.tspan
-    request = Request(rhs, program, None, None, float(t0), float(t1), None, alg, sensealg, reltol, abstol, mass, **steps)
+    t0, t1 = prob.span
+    request = Request(rhs, program, None, None, t0, t1, None, alg, sensealg, reltol, abstol, mass, **steps)
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
     inputs = _to_host([*leaves, *parameters, *program.captured], prob)
     call = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves))
     out_device = leaves[0].device
-    u = autograd.solve(call, t0, ts.cpu(), inputs)
+    u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
-        order, place = _sorted_unique(times, backwards=float(t1) < float(t0))
+        order, place = _sorted_unique(times, backwards=t1 < t0)
         again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), dense=call.trajectory)
-        values = autograd.solve(again, t0, order.cpu(), inputs)[place.cpu()]
+        values = autograd.solve(again, prob.tspan[0], order.cpu(), inputs)[place.cpu()]
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
@@ -151,7 +151,7 @@ def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor
     """CPU copies, made outside the autograd Function so that no engine runs on autograd's device threads."""
     if all(x.device.type == "cpu" for x in tensors):
         return tensors
-    warnings.warn("state or parameters on a GPU are copied to the CPU for SUNDIALS at every solve; pysciml.Tsit5() "
+    warnings.warn("state or parameters on a GPU are copied to the CPU for SUNDIALS at every solve; pysciml.DP5() "
                   "solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip
     return [x.cpu() for x in tensors]
 
@@ -166,7 +166,7 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
     u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
 
     def dense(times: torch.Tensor) -> Any:
-        order, place = _sorted_unique(times, backwards=float(prob.tspan[1]) < float(prob.tspan[0]))
+        order, place = _sorted_unique(times, backwards=prob.span[1] < prob.span[0])
         values, _ = eager.solve(prob, alg, order, reltol, abstol, sensealg, **steps)
         return pytree.tree_map(lambda x: x[place], values)
 
@@ -191,7 +191,7 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
         raise InvalidInputError("saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint)
     if not torch.isfinite(ts.detach()).all():
         raise InvalidInputError("saveat must be finite.", got=got, fix=hint)
-    low, high = sorted((float(t0), float(t1)))
+    low, high = sorted(prob.span)
     slack = 1e-12 * max(abs(low), abs(high), high - low)
     if float(ts.detach().min()) < low - slack or float(ts.detach().max()) > high + slack:
         raise InvalidInputError("saveat must lie inside tspan.", got=got, expected=f"times from {low:g} to {high:g}",

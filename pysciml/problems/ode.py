@@ -67,19 +67,28 @@ class ODEProblem:
                                     expected=", ".join(self.__dataclass_fields__))  # fmt: skip
         return replace(self, **changes)
 
+    @property
+    def span(self) -> tuple[float, float]:
+        """`tspan` as plain numbers."""
+        return _number(self.tspan[0]), _number(self.tspan[1])
+
     def __repr__(self) -> str:
         leaves = pytree.tree_leaves(self.u0)
         names = leaf_names(self.u0, "u0")
         state = ", ".join(f"{n}: {list(x.shape)}" for n, x in zip(names, leaves, strict=True))
         kind = "" if self.mass_matrix is None else ", mass_matrix=diagonal"
         f = getattr(self.f, "__name__", type(self.f).__name__)
-        return f"ODEProblem({f}, {state} {leaves[0].dtype}, tspan=({float(self.tspan[0]):g}, {float(self.tspan[1]):g}){kind})"
+        return f"ODEProblem({f}, {state} {leaves[0].dtype}, tspan=({self.span[0]:g}, {self.span[1]:g}){kind})"
+
+
+def _number(t: Time) -> float:
+    return float(t.detach()) if isinstance(t, torch.Tensor) else float(t)
 
 
 def _check_tspan(tspan: Any) -> tuple[Time, Time]:
     try:
         t0, t1 = tspan
-        ends = float(t0), float(t1)
+        ends = _number(t0), _number(t1)
     except (TypeError, ValueError):
         raise InvalidInputError("tspan must be two times.", got=repr(tspan), fix="tspan=(0.0, 10.0)") from None
     if not all(map(math.isfinite, ends)):

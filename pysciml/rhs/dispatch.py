@@ -133,7 +133,7 @@ class GraphTracer(TorchDispatchMode):
             op=str(func), location=location, source=source,
             fix="choose with torch.where instead of `if`" if value else
                 "write this step with other torch operations, or solve it with eager torch: "
-                'pysciml.solve(prob, pysciml.Tsit5(), route="callback")',
+                'pysciml.solve(prob, pysciml.DP5(), route="callback")',
         )  # fmt: skip
 
 

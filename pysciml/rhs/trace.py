@@ -226,7 +226,7 @@ def check_against_torch(program: Program, graph: Graph) -> None:
             raise TraceError(
                 "the compiled right-hand side differs from f: it computes something torch cannot see.", op="check",
                 got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
-                fix='solve it with eager torch: pysciml.solve(prob, pysciml.Tsit5(), route="callback")',
+                fix='solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
             )  # fmt: skip
 
 

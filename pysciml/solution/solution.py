@@ -52,7 +52,7 @@ class Solution:
             InvalidInputError: a time outside the span.
         """
         t = t if isinstance(t, torch.Tensor) else torch.as_tensor(t, dtype=torch.float64)
-        low, high = sorted(float(x) for x in self.prob.tspan)
+        low, high = sorted(self.prob.span)
         slack = 1e-12 * max(abs(low), abs(high), high - low)
         flat = t.reshape(-1).to(device=self.t.device, dtype=self.t.dtype)
         if flat.numel() == 0 or not bool(((flat.detach() >= low - slack) & (flat.detach() <= high + slack)).all()):
@@ -75,7 +75,7 @@ class Solution:
         shapes = ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in leaves)
         steps = "" if s.naccept is None else f"{s.naccept} steps, {s.nreject or 0} rejected, "
         facts = [("retcode", self.retcode.name), ("solver", f"{s.alg} ({s.engine})"),
-                 ("t", f"{float(self.t[0]):g} to {float(self.t[-1]):g}, {len(self.t)} saved"), ("u", shapes),
+                 ("t", f"{self.t[0].item():g} to {self.t[-1].item():g}, {len(self.t)} saved"), ("u", shapes),
                  ("work", f"{steps}{s.nf} evaluations of f, {1e3 * s.wall_time:.3g} ms")]  # fmt: skip
         if s.backward is not None:
             facts.append(("backward", f"{1e3 * s.backward.wall_time:.3g} ms"))

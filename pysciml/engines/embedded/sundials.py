@@ -14,7 +14,7 @@ import re
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -87,8 +87,9 @@ class _Integrator:
         return self.forward.factory("adjoint", ["x0", "z0", "p", "adj:xf", "adj:zf"], ["adj:x0", "adj:p"])
 
     @cached_property
-    def sensitivities(self) -> ca.Function:
-        return self.forward.factory("sensitivities", ["x0", "z0", "p"], ["jac:xf:x0", "jac:xf:p", "jac:zf:x0", "jac:zf:p"])
+    def variations(self) -> ca.Function:
+        """The solve along one direction for each differential state and each parameter."""
+        return self.forward.forward(self.differential.size + self.m)
 
     def split(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """States (n,) or (k, n) to CasADi's scaled differential and algebraic parts, times along columns."""
@@ -160,8 +161,6 @@ class SundialsEngine:
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         # CasADi keeps no dense output, so this is one more solve, saved at other times: exact to the same tolerance.
-        from dataclasses import replace
-
         return self.solve(replace(request, ts=ts))
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
@@ -180,14 +179,17 @@ class SundialsEngine:
         x0, z0 = integrator.split(request.u0)
         seed_x, seed_z = integrator.split(cotangents * integrator.scale**2)
         start = time.perf_counter()
-        out = _run(integrator.sensitivities, request, "backward", x0=x0, z0=z0, p=_parameters(request))
-        du0, dp = 0.0, 0.0
-        for seed, row in ((seed_x, "xf"), (seed_z, "zf")):
+        states, count = integrator.differential.size, integrator.differential.size + request.rhs.m
+        directions = np.eye(count)
+        towards_p = np.vstack([directions[states:], np.zeros(count)])  # none for t0, the last parameter
+        out = _run(integrator.variations, request, "backward", x0=x0, z0=z0, p=_parameters(request),
+                   fwd_x0=directions[:states], fwd_p=towards_p)  # fmt: skip
+        gradient = np.zeros(count)
+        for seed, moved in ((seed_x, out["fwd_xf"]), (seed_z, out["fwd_zf"])):
             if seed.size:
-                weights = seed.T.ravel()  # CasADi's columns, one time after the other
-                du0 = du0 + weights @ np.asarray(out[f"jac_{row}_x0"])
-                dp = dp + weights @ np.asarray(out[f"jac_{row}_p"])
-        return self._pullback(integrator, request, du0, dp, start)
+                blocks = np.asarray(moved).reshape(len(seed), count, -1)  # (state, direction, time)
+                gradient += np.einsum("sdt,st->d", blocks, seed)
+        return self._pullback(integrator, request, gradient[:states], gradient[states:], start)
 
     def _pullback(self, integrator: _Integrator, request: Request, adj_x0, adj_p, start: float) -> Pullback:
         stats = _stats(integrator.forward, request.alg, time.perf_counter() - start)
