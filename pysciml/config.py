@@ -13,6 +13,7 @@ checked when they are set in code, and when they are read from elsewhere. Readin
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -316,10 +317,11 @@ class Config:
         return _parse(option, value, "set in code", f"pysciml.config.{name} = {{!r}}")
 
     def _file(self) -> dict[str, Any]:
-        path = self.path
-        if path not in self._files:
-            self._files[path] = self._read(path.read_text("utf-8")) if path.is_file() else {}
-        return self._files[path]
+        # Keyed by what the path comes from: working out a path costs more than the rest of a look-up.
+        home = tuple(map(os.environ.get, _FOLDER_VARIABLES))
+        if home not in self._files:
+            self._files[home] = self._read(self.path.read_text("utf-8")) if self.path.is_file() else {}
+        return self._files[home]
 
     def _reads_as(self, text: str, values: dict[str, Any]) -> bool:
         try:
@@ -371,6 +373,9 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
+_FOLDER_VARIABLES = ("XDG_CONFIG_HOME", "APPDATA", "HOME", "USERPROFILE")
+
+
 def _config_folder() -> Path:
     if os.environ.get("XDG_CONFIG_HOME"):
         return Path(os.environ["XDG_CONFIG_HOME"])
@@ -379,6 +384,7 @@ def _config_folder() -> Path:
     return Path.home() / ("Library/Application Support" if sys.platform == "darwin" else ".config")
 
 
+@functools.cache
 def available_memory() -> int:
     """Bytes of memory this process may use: the machine's, or less where a container's limit is lower."""
     limits = [_physical_memory()]

@@ -18,7 +18,7 @@ from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
 from pysciml.rhs.parameters import pack
-from pysciml.rhs.trace import Program, compiled, record
+from pysciml.rhs.trace import Program, prepare
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
 
@@ -83,8 +83,7 @@ def solve(
     if _is_eager(prob, alg, route):
         return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
     try:
-        program = record(prob.f, _time_like(prob.tspan[0], leaves[0]), prob.u0, prob.p)
-        rhs = compiled(program)
+        program, rhs = prepare(prob.f, _time_like(prob.tspan[0], leaves[0]), prob.u0, prob.p)
     except TraceError as refusal:
         if alg is not None or route == "compiled" or prob.mass_matrix is not None:
             raise

@@ -84,6 +84,7 @@ class Recorder(Watch):
     Attributes:
         log: one hashable entry per call. captured: floating tensors f used beside its arguments, in order of first use.
         constants: integer and boolean tensors it used; their values are part of the log.
+        calls: the calls themselves with their results. wrapped: whether f transforms functions with torch.func.
     """
 
     def __init__(self, inputs: Sequence[torch.Tensor]):
@@ -91,6 +92,8 @@ class Recorder(Watch):
         self.log: list[Any] = []
         self.captured: list[torch.Tensor] = []
         self.constants: list[torch.Tensor] = []
+        self.calls: list[tuple] = []
+        self.wrapped = False
         self._storages = {x.untyped_storage().data_ptr(): "the state, the time or a parameter" for x in inputs}
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -101,6 +104,7 @@ class Recorder(Watch):
         self._refuse(name, args, kwargs, live)
         out = func(*args, **kwargs)
         self.log.append(entry)
+        self.calls.append((func, args, kwargs, out))
         self.know_results(out, live=live)
         return out
 
@@ -127,6 +131,7 @@ class Recorder(Watch):
     def _capture(self, x: torch.Tensor) -> int:
         if torch._C._functorch.is_functorch_wrapped_tensor(x):  # made by torch.func inside f, not captured
             inner = torch._C._functorch.get_unwrapped(x)
+            self.wrapped = True
             self.log.append(("wrapped", self.encode(inner)))
             return self.know(x, live=True)
         floating = x.dtype in (torch.float32, torch.float64)

@@ -16,7 +16,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, TraceError
-from pysciml.rhs import aten
+from pysciml.rhs import aten, replay
 from pysciml.rhs.base import KINDS, CompiledRHS
 from pysciml.rhs.dispatch import trace_calls
 from pysciml.rhs.graph import Builder, Graph, Node, evaluate
@@ -37,6 +37,7 @@ class Program:
         captured: floating tensors f reached for by itself; they follow `p` in the flat parameter vector.
         constants: integer and boolean tensors it reached for.
         signature: equal for two programs that compute the same function.
+        inputs: what t, u and p look like: shapes, dtypes, devices and structures.
     """
 
     f: Callable
@@ -48,6 +49,7 @@ class Program:
     captured: list[torch.Tensor]
     constants: list[torch.Tensor]
     signature: Any
+    inputs: Any
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -58,9 +60,9 @@ class Program:
         p = parameters[: len(self.p)]
         replaced = dict(zip(map(id, self.captured), parameters[len(self.p) :], strict=True))
         with Substitute([t, *u, *parameters], replaced, self.constants):
-            return _derivative(self._apply(t, u, p), self.u_layout)
+            return _derivative(self.apply(t, u, p), self.u_layout)
 
-    def _apply(self, t, u, p):
+    def apply(self, t, u, p):
         state = pytree.tree_unflatten(list(u), self.u_layout.spec)
         if self.p_layout is None:
             return self.f(t, state)
@@ -93,6 +95,20 @@ class Substitute(Watch):
         return x
 
 
+def prepare(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> tuple[Program, CompiledRHS]:
+    """The program f is now and its compiled form, by the shortest way that is sure. Arguments and errors as `record`."""
+    u_leaves, u_layout = flatten(u)
+    p_leaves, p_layout = ([], None) if p is None else flatten(p)
+    known = replay.recall(f, _describe(t, u_leaves, u_layout, p_leaves, p_layout))
+    if known is not None:
+        return known
+    program, recorder, out = _record(f, t, u_leaves, u_layout, p_leaves, p_layout)
+    rhs = compiled(program)
+    if not recorder.wrapped:
+        replay.remember(f, program, rhs, recorder.calls, out)
+    return program, rhs
+
+
 def record(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> Program:
     """Runs f once at (t, u, p) and lists what it did.
 
@@ -106,23 +122,31 @@ def record(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> Program:
     """
     u_leaves, u_layout = flatten(u)
     p_leaves, p_layout = ([], None) if p is None else flatten(p)
+    return _record(f, t, u_leaves, u_layout, p_leaves, p_layout)[0]
+
+
+def _describe(t, u_leaves, u_layout, p_leaves, p_layout) -> tuple:
+    inputs = tuple((x.shape, x.dtype, x.device) for x in (t, *u_leaves, *p_leaves))
+    return inputs, u_layout.spec, None if p_layout is None else p_layout.spec
+
+
+def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Recorder, Any]:
+    description = _describe(t, u_leaves, u_layout, p_leaves, p_layout)
     t, u_leaves = t.detach().clone(), [x.detach().clone() for x in u_leaves]
-    program = Program(f, t, u_leaves, [x.detach() for x in p_leaves], u_layout, p_layout, [], [], None)
+    program = Program(f, t, u_leaves, [x.detach() for x in p_leaves], u_layout, p_layout, [], [], None, description)
     inputs = [t, *program.u, *program.p]
     recorder = Recorder(inputs)
     versions = [x._version for x in inputs]
     with torch.no_grad(), recorder:
-        out = program._apply(t, program.u, program.p)
+        out = program.apply(t, program.u, program.p)
     if versions != [x._version for x in inputs]:
         raise TraceError("the right-hand side changes its state, time or parameters in place.", op="inplace",
                          fix="drop inplace=True, or work on u.clone()")  # fmt: skip
     leaves = _derivative(out, u_layout)
     _check_derivative(leaves, program.u)
     program.captured, program.constants = recorder.captured, recorder.constants
-    ends = tuple(recorder.encode(x) for x in leaves)
-    inputs_meta = tuple((tuple(x.shape), x.dtype, x.device) for x in inputs)
-    program.signature = (tuple(recorder.log), ends, inputs_meta, u_layout.spec, p_layout and p_layout.spec)
-    return program
+    program.signature = (tuple(recorder.log), tuple(map(recorder.encode, leaves)), description)
+    return program, recorder, out
 
 
 def compiled(program: Program) -> CompiledRHS:
@@ -219,7 +243,7 @@ def check_against_torch(program: Program, graph: Graph) -> None:
         nudge = [spread * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device) for x in (program.t, *program.u)]
         t, *u = (x + d * (1 + x.abs()) for x, d in zip((program.t, *program.u), nudge, strict=True))
         with torch.no_grad():
-            truth = torch.cat([x.reshape(-1) for x in _derivative(program._apply(t, u, program.p), program.u_layout)])
+            truth = torch.cat([x.reshape(-1) for x in _derivative(program.apply(t, u, program.p), program.u_layout)])
         flat = [torch.cat([*(x.detach().reshape(-1) for x in xs), truth.new_zeros(0)]) for xs in (u, program.parameters)]
         ours = evaluate(graph, t=t.cpu(), u=flat[0].cpu(), p=flat[1].cpu())
         if not torch.allclose(ours, truth.cpu().double(), rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True):

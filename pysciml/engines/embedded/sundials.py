@@ -25,6 +25,7 @@ from pysciml.algorithms import IDA, Algorithm, CVODE_Adams, CVODE_BDF
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.errors import SolveError, UnsupportedError
 from pysciml.rhs import lower_casadi
+from pysciml.rhs.graph import Graph
 from pysciml.sensitivity import ForwardSensitivity, GaussAdjoint, InterpolatingAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
 
@@ -57,54 +58,82 @@ class _Plan:
 
 
 class _Integrator:
-    """A CasADi integrator with its adjoint and forward sensitivities, built when first used."""
+    """A CasADi integrator with its adjoint and forward sensitivities, built when first used.
+
+    The state u is split into differential variables x and algebraic ones z, both divided by `scale`, which turns one
+    absolute tolerance for all into one for each.
+    """
 
     def __init__(self, request: Request, plan: _Plan):
         self.n, self.m = request.rhs.n, request.rhs.m
-        graph = request.rhs.graph("f", request.program)
-        scalar = graph.operations <= lower_casadi.SCALAR_LIMIT
-        kind = ca.SX if scalar else ca.MX
+        self.plan, self.grid = plan, np.frombuffer(plan.grid)
         self.scale = 1.0 if isinstance(plan.abstol, float) else np.asarray(plan.abstol) / max(plan.abstol)
         mass = np.ones(self.n) if request.mass is None else request.mass
         self.differential, self.algebraic = np.flatnonzero(mass), np.flatnonzero(mass == 0)
-        self.back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
-        tau, x, z = kind.sym("t"), kind.sym("x", self.differential.size), kind.sym("z", self.algebraic.size)
-        q = kind.sym("p", self.m + 1)
-        sign = -1.0 if plan.backwards else 1.0
-        u = (ca.vertcat(x, z) if z.numel() else x)[self.back.tolist()] * self.scale
-        values = {"t": q[self.m] + sign * tau, "u": u, "p": q[: self.m]}
-        f = lower_casadi.function(graph, "f", scalar)
-        (du,) = f.call([values[name] for name in graph.inputs], True, False)
-        dae = {"t": tau, "x": x, "p": q, "ode": sign * (du / mass_or_one(mass) / self.scale)[self.differential.tolist()]}
-        if z.numel():
-            dae |= {"z": z, "alg": du[self.algebraic.tolist()]}
-        self.grid = np.frombuffer(plan.grid)
-        plugin = "idas" if isinstance(plan.alg, IDA) else "cvodes"
-        self.forward = ca.integrator("solve", plugin, dae, 0.0, self.grid, _options(plan))
+        self._back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
+        self.dae = self._equations(request.rhs.graph("f", request.program), mass)
+        self.forward = ca.integrator("solve", _plugin(plan.alg), self.dae, 0.0, self.grid, _options(plan))
+
+    def _equations(self, graph: Graph, mass: np.ndarray) -> dict[str, Any]:
+        scalar = graph.operations <= lower_casadi.SCALAR_LIMIT
+        kind = ca.SX if scalar else ca.MX
+        t, x, z = kind.sym("t"), kind.sym("x", self.differential.size), kind.sym("z", self.algebraic.size)
+        p = kind.sym("p", self.m + 1)  # the user's, and t0
+        sign = -1.0 if self.plan.backwards else 1.0
+        u = (ca.vertcat(x, z) if self.algebraic.size else x)[self._back.tolist()] * self.scale
+        values = {"t": p[self.m] + sign * t, "u": u, "p": p[: self.m]}
+        (f,) = lower_casadi.function(graph, "f", scalar).call([values[name] for name in graph.inputs], True, False)
+        ode = sign * f / np.where(mass == 0, 1.0, mass) / self.scale
+        dae = {"t": t, "x": x, "p": p, "ode": ode[self.differential.tolist()]}
+        return dae | ({"z": z, "alg": f[self.algebraic.tolist()]} if self.algebraic.size else {})
+
+    @cached_property
+    def _differentiable(self) -> ca.Function:
+        """(x0, z0, p) -> xf, to differentiate: the solver itself, or for a DAE its underlying ODE.
+
+        IDAS fails to find consistent initial values for many adjoint DAEs. The same solution solves the ODE in (x, z)
+        that index reduction gives, z' = -(dg/dz)^-1 (dg/dx x' + dg/dt), with z(t0) from g = 0; that ODE's adjoint is
+        an ordinary one.
+        """
+        if not self.algebraic.size:
+            return self.forward
+        dae, both = self.dae, ca.vertcat(self.dae["x"], self.dae["z"])
+        g_x, g_z, g_t = (ca.jacobian(dae["alg"], dae[name]) for name in ("x", "z", "t"))
+        slope = ca.vertcat(dae["ode"], -ca.solve(g_z, g_x @ dae["ode"] + g_t))
+        options = _options(replace(self.plan, alg=CVODE_BDF(linear_solver=self.plan.alg.linear_solver)))
+        ode = {"t": dae["t"], "x": both, "p": dae["p"], "ode": slope}
+        solver = ca.integrator("reduced", "cvodes", ode, 0.0, self.grid, options)
+        x0, z0, p = ca.MX.sym("x0", self.differential.size), ca.MX.sym("z0", self.algebraic.size), ca.MX.sym("p", self.m + 1)
+        g = ca.Function("g", [dae["z"], dae["x"], dae["p"], dae["t"]], [dae["alg"]])
+        consistent = ca.rootfinder("consistent", "newton", g)(z0, x0, p, 0.0)
+        final = solver(x0=ca.vertcat(x0, consistent), p=p)["xf"]
+        return ca.Function("reduced", [x0, z0, p], [final], ["x0", "z0", "p"], ["xf"])
 
     @cached_property
     def adjoint(self) -> ca.Function:
-        return self.forward.factory("adjoint", ["x0", "z0", "p", "adj:xf", "adj:zf"], ["adj:x0", "adj:p"])
+        return self._differentiable.factory("adjoint", ["x0", "z0", "p", "adj:xf"], ["adj:x0", "adj:p"])
 
     @cached_property
     def variations(self) -> ca.Function:
         """The solve along one direction for each differential state and each parameter."""
-        return self.forward.forward(self.differential.size + self.m)
+        return self._differentiable.forward(self.differential.size + self.m)
 
     def split(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """States (n,) or (k, n) to CasADi's scaled differential and algebraic parts, times along columns."""
+        """States (n,) or (k, n) as CasADi's scaled x and z, times along columns."""
         scaled = u / self.scale
         return scaled[..., self.differential].T, scaled[..., self.algebraic].T
 
+    def seed(self, cotangents: np.ndarray) -> np.ndarray:
+        """Cotangents (k, n) of the states as those of (x, z), times along columns."""
+        return np.concatenate(self.split(cotangents * self.scale**2))
+
     def join(self, xf: Any, zf: Any) -> np.ndarray:
-        x = np.asarray(xf).T
-        if self.algebraic.size:
-            x = np.concatenate([x, np.asarray(zf).T], axis=1)
-        return np.ascontiguousarray(x[:, self.back] * self.scale)
+        both = np.concatenate([np.asarray(xf), np.asarray(zf)]) if self.algebraic.size else np.asarray(xf)
+        return np.ascontiguousarray(both.T[:, self._back] * self.scale)
 
 
-def mass_or_one(mass: np.ndarray) -> ca.DM:
-    return ca.DM(np.where(mass == 0, 1.0, mass))
+def _plugin(alg: Algorithm) -> str:
+    return "idas" if isinstance(alg, IDA) else "cvodes"
 
 
 def _options(plan: _Plan) -> dict[str, Any]:
@@ -168,27 +197,22 @@ class SundialsEngine:
             return self._forward_sensitivity(request, cotangents)
         integrator = _integrator(request, backward=True)
         x0, z0 = integrator.split(request.u0)
-        seed_x, seed_z = integrator.split(cotangents * integrator.scale**2)
         start = time.perf_counter()
-        adjoint = integrator.adjoint
-        out = _run(adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request), adj_xf=seed_x, adj_zf=seed_z)
+        out = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request),
+                   adj_xf=integrator.seed(cotangents))  # fmt: skip
         return self._pullback(integrator, request, out["adj_x0"], out["adj_p"], start)
 
     def _forward_sensitivity(self, request: Request, cotangents: np.ndarray) -> Pullback:
         integrator = _integrator(request, backward=True)
         x0, z0 = integrator.split(request.u0)
-        seed_x, seed_z = integrator.split(cotangents * integrator.scale**2)
         start = time.perf_counter()
         states, count = integrator.differential.size, integrator.differential.size + request.rhs.m
         directions = np.eye(count)
         towards_p = np.vstack([directions[states:], np.zeros(count)])  # none for t0, the last parameter
         out = _run(integrator.variations, request, "backward", x0=x0, z0=z0, p=_parameters(request),
                    fwd_x0=directions[:states], fwd_p=towards_p)  # fmt: skip
-        gradient = np.zeros(count)
-        for seed, moved in ((seed_x, out["fwd_xf"]), (seed_z, out["fwd_zf"])):
-            if seed.size:
-                blocks = np.asarray(moved).reshape(len(seed), count, -1)  # (state, direction, time)
-                gradient += np.einsum("sdt,st->d", blocks, seed)
+        moved = np.asarray(out["fwd_xf"]).reshape(request.rhs.n, count, -1)  # (state, direction, time)
+        gradient = np.einsum("sdt,st->d", moved, integrator.seed(cotangents))
         return self._pullback(integrator, request, gradient[:states], gradient[states:], start)
 
     def _pullback(self, integrator: _Integrator, request: Request, adj_x0, adj_p, start: float) -> Pullback:
@@ -269,25 +293,28 @@ def _run(function: Callable, request: Request, direction: str, **inputs: np.ndar
         raise _solve_error(str(error), said.getvalue(), request, direction) from error
 
 
-def _solve_error(message: str, said: str, request: Request, direction: str) -> Exception:
-    if "KeyboardInterrupt" in message:
-        return KeyboardInterrupt()
-    flag = re.search(r'returned "(?:CV|IDA)_(\w+)"', message)
-    retcode = next((code for key, code in _FLAGS.items() if flag and flag[1].startswith(key)), ReturnCode.Failure)
+def _solve_error(message: str, said: str, request: Request, direction: str) -> BaseException:
+    if "KeyboardInterrupt" in message or "KeyboardInterrupt" in said:
+        return KeyboardInterrupt()  # CasADi swallows it and lets SUNDIALS fail instead
+    flag = re.search(r'returned "((?:CV|IDA)_(\w+))"', message)
+    retcode = next((code for key, code in _FLAGS.items() if flag and flag[2].startswith(key)), ReturnCode.Failure)
     if "t + h = t" in said and retcode is ReturnCode.MaxIters:
         retcode = ReturnCode.DtLessThanMin
     reached = re.findall(r"[Aa]t t = (\S+?),? ", said)
     sign = -1.0 if request.t1 < request.t0 else 1.0
     t = request.t0 + sign * float(reached[-1]) if reached else float("nan")
-    return _stopped(request, direction, retcode, t, None, flag[0] if flag else message.splitlines()[-1])
+    return _stopped(request, direction, retcode, t, None, f"{flag[1]} from SUNDIALS" if flag else message.splitlines()[-1])
 
 
 def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, stats, detail: str) -> SolveError:
     where = f" at t = {t:.6g}" if t == t else ""
+    remedy = retcode.remedy
+    if direction == "backward":
+        remedy = f"sensealg=pysciml.GaussAdjoint(reltol={10 * request.reltol:g}, abstol=...) loosens the backward solve alone; or {remedy}"
     return SolveError(
         f"the {direction} solve by {request.alg.name} stopped{where}, of the span ({request.t0:g}, {request.t1:g}): "
         f"{retcode.name}.\nLikely cause: {retcode.cause}.", retcode=retcode, t=t, direction=direction, stats=stats,
-        got=detail, fix=retcode.remedy,
+        got=detail, fix=remedy,
     )  # fmt: skip
 
 

@@ -1,0 +1,137 @@
+"""The quick way to know that a right-hand side still does what it did: run it again without computing anything.
+
+A recorded run keeps its calls with their arguments and results. To check f, it is run on the same stand-in tensors,
+each torch call is compared with the recorded one, and the recorded result is handed back. If every call agrees, f is
+the same program, at a few microseconds a call. At the first difference the run is dropped and f is recorded anew.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+from pysciml.rhs.base import CompiledRHS
+
+_EXACT = (float, int, bool, str, type(None), torch.dtype, torch.device)
+
+
+@dataclass(eq=False)
+class Recording:
+    """One recorded run, held per callable. It must not hold the callable itself, which it would keep alive.
+
+    Attributes:
+        program: the Program with f left out. rhs: its compiled form. calls: (function, args, kwargs, result) each.
+        out: what f returned. facts: shape, dtype, device and requires_grad of each captured tensor.
+        values: copies of the constants f used, whose values are baked into the compiled form.
+    """
+
+    program: Any
+    rhs: CompiledRHS
+    calls: list[tuple[Any, tuple, dict | None, Any]]
+    out: Any
+    facts: list[tuple]
+    values: list[torch.Tensor]
+
+
+_recordings: weakref.WeakKeyDictionary[Any, Recording] = weakref.WeakKeyDictionary()
+
+
+class _Differs(BaseException):
+    """f does something else now. Not an Exception, so that a handler in f does not catch it."""
+
+
+class _Replay(TorchFunctionMode):
+    def __init__(self, calls: list):
+        super().__init__()
+        self.calls, self.at, self.differs = calls, 0, False
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        if self.at < len(self.calls):
+            then, then_args, then_kwargs, result = self.calls[self.at]
+            self.at += 1
+            if func == then and _same(args, then_args) and _same(kwargs or None, then_kwargs or None):
+                return result
+        self.differs = True
+        raise _Differs
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is b:
+        return not isinstance(a, (list, dict))  # a container can have been changed in place: look inside
+    kind = type(a)
+    if kind is not type(b):
+        return False
+    if kind in _EXACT:
+        return a == b
+    if kind is tuple or kind is list:
+        return len(a) == len(b) and all(map(_same, a, b))
+    if kind is dict:
+        return a.keys() == b.keys() and all(_same(a[k], b[k]) for k in a)
+    if kind is slice:
+        return _same((a.start, a.stop, a.step), (b.start, b.stop, b.step))
+    return False
+
+
+def remember(f: Callable, program: Any, rhs: CompiledRHS, calls: list, out: Any) -> None:
+    """Keeps a recorded run of f, unless it holds arguments that later runs could not be compared with."""
+    copies = [(func, _frozen(args), _frozen(kwargs or None), result) for func, args, kwargs, result in calls]
+    recording = Recording(replace(program, f=None), rhs, copies, out, list(map(_facts, program.captured)),
+                          [x.detach().clone() for x in program.constants])  # fmt: skip
+    try:
+        _recordings[f] = recording
+    except TypeError:  # not hashable, or no weak references: such an f is recorded before every solve
+        return
+
+
+def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | None:
+    """The program and compiled form of f if it still does what it did when it was remembered, else None.
+
+    Args:
+        shapes: what the inputs look like, to compare with the remembered ones (`describe`).
+    """
+    try:
+        recording = _recordings.get(f)
+    except TypeError:
+        return None
+    if recording is None or recording.program.inputs != shapes:
+        return None
+    program = replace(recording.program, f=f)
+    replay = _Replay(recording.calls)
+    try:
+        with torch.no_grad(), replay:
+            out = program.apply(program.t, program.u, program.p)
+    except _Differs:
+        return None
+    if replay.differs or replay.at != len(recording.calls) or not _same_tree(out, recording.out):
+        return None
+    if recording.facts != list(map(_facts, program.captured)):
+        return None
+    if not all(map(torch.equal, program.constants, recording.values)):
+        return None
+    return program, recording.rhs
+
+
+def _facts(x: torch.Tensor) -> tuple:
+    return x.shape, x.dtype, x.device, x.requires_grad
+
+
+def _same_tree(a: Any, b: Any) -> bool:
+    if isinstance(a, torch.Tensor):
+        return a is b
+    (a, a_spec), (b, b_spec) = pytree.tree_flatten(a), pytree.tree_flatten(b)
+    return a_spec == b_spec and all(x is y for x, y in zip(a, b, strict=True))
+
+
+def _frozen(x: Any) -> Any:
+    """A copy of the containers of an argument, so that a list changed later is seen as changed."""
+    if isinstance(x, list):
+        return [_frozen(y) for y in x]
+    if isinstance(x, dict):
+        return {k: _frozen(v) for k, v in x.items()}
+    return tuple(map(_frozen, x)) if type(x) is tuple else x
