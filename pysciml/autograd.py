@@ -78,24 +78,22 @@ class _Solve(torch.autograd.Function):
             pieces = _split(np.concatenate([pull.u0, pull.p]), ctx.like[2:], needs)
             if needs_t0:
                 slope = call.engine.derivative(request, np.array([request.t0]), request.u0[None])
-                d_t0 = _like(-(pull.u0 @ slope[0]), ctx.like[0])
+                d_t0 = _like(torch.tensor(-(pull.u0 @ slope[0])), ctx.like[0])
         if needs_ts:
             slopes = call.engine.derivative(request, request.ts, trajectory.u)
-            d_ts = _like((g * slopes).sum(axis=1), ctx.like[1])
+            d_ts = _like(torch.from_numpy((g * slopes).sum(axis=1)), ctx.like[1])
         return None, d_t0, d_ts, *pieces
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
-    pieces, start = [], 0
-    for leaf, needed in zip(leaves, needs, strict=True):
-        stop = start + leaf.numel()
-        pieces.append(_like(flat[start:stop], leaf) if needed else None)
-        start = stop
-    return pieces
+    pieces = torch.from_numpy(flat).split([leaf.numel() for leaf in leaves])
+    return [_like(x, leaf) if needed else None for x, leaf, needed in zip(pieces, leaves, needs, strict=True)]
 
 
-def _like(values: Any, leaf: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(np.array(values)).to(device=leaf.device, dtype=leaf.dtype).reshape(leaf.shape)
+def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
+    if leaf.dtype is not values.dtype or leaf.device.type != "cpu":
+        values = values.to(device=leaf.device, dtype=leaf.dtype)
+    return values.view(leaf.shape)
 
 
 def refuse_double_backward(name: str) -> UnsupportedError:

@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
 from pysciml import autograd
-from pysciml.algorithms import Algorithm, DP5, by_name
+from pysciml.algorithms import DP5, Algorithm, by_name
 from pysciml.config import config
 from pysciml.engines import select
 from pysciml.engines.base import Request
@@ -179,27 +180,29 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
         InvalidInputError: no times, times outside the span, or not strictly monotone from t0 towards t1.
     """
     device = pytree.tree_leaves(prob.u0)[0].device
-    t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
-    if saveat is None:
-        return torch.stack([t0, t1])
-    if isinstance(saveat, (int, float)) and not isinstance(saveat, bool):
-        return _spaced(t0, t1, float(saveat))
+    if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
+        t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
+        return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
     ts = torch.as_tensor(saveat, device=device).to(torch.float64)
-    got, hint = f"saveat={ts.detach().flatten().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
-    if ts.dim() != 1 or ts.numel() == 0:
+    _check_times(ts.detach().cpu().numpy(), *prob.span)
+    return ts
+
+
+def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
+    got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
+    if ts.ndim != 1 or ts.size == 0:
         raise InvalidInputError("saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint)
-    if not torch.isfinite(ts.detach()).all():
+    first, last = ts.min(), ts.max()
+    if not (math.isfinite(first) and math.isfinite(last)):
         raise InvalidInputError("saveat must be finite.", got=got, fix=hint)
-    low, high = sorted(prob.span)
+    low, high = min(t0, t1), max(t0, t1)
     slack = 1e-12 * max(abs(low), abs(high), high - low)
-    if float(ts.detach().min()) < low - slack or float(ts.detach().max()) > high + slack:
+    if first < low - slack or last > high + slack:
         raise InvalidInputError("saveat must lie inside tspan.", got=got, expected=f"times from {low:g} to {high:g}",
-                                fix=f"tspan=({low:g}, {max(high, float(ts.detach().max())):g})")  # fmt: skip
-    steps = ts.detach().diff() * (1.0 if t1 > t0 else -1.0)
-    if not (steps > 0).all():
+                                fix=f"tspan=({min(low, first):g}, {max(high, last):g})")  # fmt: skip
+    if not ((ts[1:] > ts[:-1]) if t1 > t0 else (ts[1:] < ts[:-1])).all():
         raise InvalidInputError("saveat must be strictly monotone from t0 towards t1, each time once.", got=got,
                                 fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
-    return ts
 
 
 def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
@@ -221,7 +224,7 @@ def _tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, floa
     if not isinstance(abstol, (int, float)):
         abstol = _tolerance_per_state(prob, abstol)
     for name, value in (("reltol", reltol), ("abstol", abstol)):
-        smallest = float(torch.as_tensor(value).min())
+        smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
         if not (math.isfinite(smallest) and smallest > 0):
             raise InvalidInputError(f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}")
     if leaf.dtype is torch.float32 and float(reltol) < 1e-6:

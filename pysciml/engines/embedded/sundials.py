@@ -13,7 +13,6 @@ import io
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -21,8 +20,9 @@ from typing import Any
 import casadi as ca
 import numpy as np
 
-from pysciml.algorithms import IDA, Algorithm, CVODE_Adams, CVODE_BDF
+from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
 from pysciml.engines.base import Pullback, Request, Trajectory
+from pysciml.engines.embedded.buffers import NumpyFunction
 from pysciml.errors import SolveError, UnsupportedError
 from pysciml.rhs import lower_casadi
 from pysciml.rhs.graph import Graph
@@ -72,7 +72,8 @@ class _Integrator:
         self.differential, self.algebraic = np.flatnonzero(mass), np.flatnonzero(mass == 0)
         self._back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
         self.dae = self._equations(request.rhs.graph("f", request.program), mass)
-        self.forward = ca.integrator("solve", _plugin(plan.alg), self.dae, 0.0, self.grid, _options(plan))
+        self.solver = ca.integrator("solve", _plugin(plan.alg), self.dae, 0.0, self.grid, _options(plan))
+        self.forward = NumpyFunction(self.solver)
 
     def _equations(self, graph: Graph, mass: np.ndarray) -> dict[str, Any]:
         scalar = graph.operations <= lower_casadi.SCALAR_LIMIT
@@ -96,7 +97,7 @@ class _Integrator:
         an ordinary one.
         """
         if not self.algebraic.size:
-            return self.forward
+            return self.solver
         dae, both = self.dae, ca.vertcat(self.dae["x"], self.dae["z"])
         g_x, g_z, g_t = (ca.jacobian(dae["alg"], dae[name]) for name in ("x", "z", "t"))
         slope = ca.vertcat(dae["ode"], -ca.solve(g_z, g_x @ dae["ode"] + g_t))
@@ -110,13 +111,14 @@ class _Integrator:
         return ca.Function("reduced", [x0, z0, p], [final], ["x0", "z0", "p"], ["xf"])
 
     @cached_property
-    def adjoint(self) -> ca.Function:
-        return self._differentiable.factory("adjoint", ["x0", "z0", "p", "adj:xf"], ["adj:x0", "adj:p"])
+    def adjoint(self) -> NumpyFunction:
+        function = self._differentiable.factory("adjoint", ["x0", "z0", "p", "adj:xf"], ["adj:x0", "adj:p"])
+        return NumpyFunction(function)
 
     @cached_property
-    def variations(self) -> ca.Function:
+    def variations(self) -> NumpyFunction:
         """The solve along one direction for each differential state and each parameter."""
-        return self._differentiable.forward(self.differential.size + self.m)
+        return NumpyFunction(self._differentiable.forward(self.differential.size + self.m))
 
     def split(self, u: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """States (n,) or (k, n) as CasADi's scaled x and z, times along columns."""
@@ -127,8 +129,8 @@ class _Integrator:
         """Cotangents (k, n) of the states as those of (x, z), times along columns."""
         return np.concatenate(self.split(cotangents * self.scale**2))
 
-    def join(self, xf: Any, zf: Any) -> np.ndarray:
-        both = np.concatenate([np.asarray(xf), np.asarray(zf)]) if self.algebraic.size else np.asarray(xf)
+    def join(self, xf: np.ndarray, zf: np.ndarray) -> np.ndarray:
+        both = np.concatenate([xf, zf]) if self.algebraic.size else xf
         return np.ascontiguousarray(both.T[:, self._back] * self.scale)
 
 
@@ -182,8 +184,8 @@ class SundialsEngine:
         integrator = _integrator(request)
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
-        out = _run(integrator.forward, request, "forward", x0=x0, z0=z0, p=_parameters(request))
-        stats = _stats(integrator.forward, request.alg, time.perf_counter() - start)
+        out, buffer = _run(integrator.forward, request, "forward", x0=x0, z0=z0, p=_parameters(request))
+        stats = _stats(buffer.stats(), request.alg, time.perf_counter() - start)
         u = integrator.join(out["xf"], out["zf"])
         _check_finite(u, request, "forward", stats)
         return Trajectory(u, stats)
@@ -198,7 +200,7 @@ class SundialsEngine:
         integrator = _integrator(request, backward=True)
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
-        out = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request),
+        out, _ = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request),
                    adj_xf=integrator.seed(cotangents))  # fmt: skip
         return self._pullback(integrator, request, out["adj_x0"], out["adj_p"], start)
 
@@ -209,18 +211,20 @@ class SundialsEngine:
         states, count = integrator.differential.size, integrator.differential.size + request.rhs.m
         directions = np.eye(count)
         towards_p = np.vstack([directions[states:], np.zeros(count)])  # none for t0, the last parameter
-        out = _run(integrator.variations, request, "backward", x0=x0, z0=z0, p=_parameters(request),
+        out, _ = _run(integrator.variations, request, "backward", x0=x0, z0=z0, p=_parameters(request),
                    fwd_x0=directions[:states], fwd_p=towards_p)  # fmt: skip
-        moved = np.asarray(out["fwd_xf"]).reshape(request.rhs.n, count, -1)  # (state, direction, time)
+        moved = out["fwd_xf"].reshape(request.rhs.n, count, -1)  # (state, direction, time)
         gradient = np.einsum("sdt,st->d", moved, integrator.seed(cotangents))
         return self._pullback(integrator, request, gradient[:states], gradient[states:], start)
 
-    def _pullback(self, integrator: _Integrator, request: Request, adj_x0, adj_p, start: float) -> Pullback:
-        stats = _stats(integrator.forward, request.alg, time.perf_counter() - start)
+    def _pullback(self, integrator: _Integrator, request: Request, adj_x0: np.ndarray, adj_p: np.ndarray, start: float) -> Pullback:
+        # CasADi does not hand out what its backward integrator counted.
+        stats = Stats(wall_time=time.perf_counter() - start, engine=self.name, alg=request.alg.name)
         du0 = np.zeros(request.rhs.n)
-        du0[integrator.differential] = np.asarray(adj_x0).ravel()
-        pullback = Pullback(du0 / integrator.scale, np.asarray(adj_p).ravel()[: request.rhs.m], stats)
-        _check_finite(np.concatenate([pullback.u0, pullback.p]), request, "backward", stats)
+        du0[integrator.differential] = adj_x0.ravel()
+        pullback = Pullback(du0 / integrator.scale, adj_p.ravel()[: request.rhs.m], stats)
+        _check_finite(pullback.u0, request, "backward", stats)
+        _check_finite(pullback.p, request, "backward", stats)
         return pullback
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
@@ -246,9 +250,8 @@ def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarra
     key = ("casadi", kind)
     graph = request.rhs.graph(kind, request.program)
     if key not in request.rhs.lowered:
-        request.rhs.lowered[key] = lower_casadi.function(graph, kind)
-    values = {"t": t, "u": u, "p": request.p}
-    return np.asarray(request.rhs.lowered[key](*(values[name] for name in graph.inputs))).ravel()
+        request.rhs.lowered[key] = NumpyFunction(lower_casadi.function(graph, kind))
+    return request.rhs.lowered[key](t=t, u=u, p=request.p)["out"].ravel()
 
 
 def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
@@ -283,12 +286,12 @@ def _parameters(request: Request) -> np.ndarray:
     return np.append(request.p, request.t0)
 
 
-def _run(function: Callable, request: Request, direction: str, **inputs: np.ndarray) -> dict[str, Any]:
+def _run(function: NumpyFunction, request: Request, direction: str, **inputs: np.ndarray) -> tuple[dict, Any]:
     said = io.StringIO()
     try:
         # SUNDIALS tells the time it reached only in the text it prints.
         with contextlib.redirect_stderr(said), contextlib.redirect_stdout(said):
-            return function(**inputs)
+            return function.counted(**inputs)
     except RuntimeError as error:
         raise _solve_error(str(error), said.getvalue(), request, direction) from error
 
@@ -325,8 +328,7 @@ def _check_finite(values: np.ndarray, request: Request, direction: str, stats: S
         raise _stopped(request, direction, ReturnCode.Unstable, t, stats, "NaN or infinity in the result")
 
 
-def _stats(integrator: ca.Function, alg: Algorithm, wall_time: float) -> Stats:
-    raw = integrator.stats()
+def _stats(raw: dict[str, Any], alg: Algorithm, wall_time: float) -> Stats:
     return Stats(nf=raw.get("nfevals"), njacs=raw.get("nlinsetups"), naccept=raw.get("nsteps"),
                  nreject=raw.get("netfails"), wall_time=wall_time, engine="embedded", alg=alg.name)  # fmt: skip
 
