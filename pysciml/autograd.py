@@ -12,10 +12,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.autograd.function import once_differentiable
 
 from pysciml.engines.base import Engine, Request, Trajectory
-from pysciml.errors import UnsupportedError
+from pysciml.engines.embedded.captured import first_order_only
 from pysciml.rhs.parameters import pack
 from pysciml.solution import Stats
 
@@ -65,7 +64,6 @@ class _Solve(torch.autograd.Function):
         return torch.from_numpy(call.trajectory.u).to(device=call.device, dtype=call.dtype)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx, grad: torch.Tensor):
         call, request, trajectory = ctx.call, ctx.request, ctx.trajectory
         g = grad.detach().cpu().to(torch.float64).numpy()
@@ -82,7 +80,8 @@ class _Solve(torch.autograd.Function):
         if needs_ts:
             slopes = call.engine.derivative(request, request.ts, trajectory.u)
             d_ts = _like(torch.from_numpy((g * slopes).sum(axis=1)), ctx.like[1])
-        return None, d_t0, d_ts, *pieces
+        name = f"{request.alg.name} with {request.sensealg.name}"
+        return None, *first_order_only(name, ctx.like, [d_t0, d_ts, *pieces])
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
@@ -94,10 +93,3 @@ def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
     if leaf.dtype is not values.dtype or leaf.device.type != "cpu":
         values = values.to(device=leaf.device, dtype=leaf.dtype)
     return values.view(leaf.shape)
-
-
-def refuse_double_backward(name: str) -> UnsupportedError:
-    return UnsupportedError(
-        f"second derivatives through {name} are not available.", got="create_graph=True and a second backward()",
-        fix="pysciml.solve(prob, pysciml.DP5(), sensealg=pysciml.DirectAdjoint()), which can be differentiated twice",
-    )  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -130,21 +130,26 @@ def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensea
     u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
-        order, place = _sorted_unique(times, backwards=t1 < t0)
         again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), dense=call.trajectory)
-        values = autograd.solve(again, prob.tspan[0], order.cpu(), inputs)[place.cpu()]
+        values = _in_order(times.cpu(), t1 < t0, lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs))
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
 
 
-def _sorted_unique(times: torch.Tensor, backwards: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Times in the order of the solve, each once, and where each asked-for time then stands."""
-    _, place = torch.unique(times.detach(), return_inverse=True)
-    first = torch.full((int(place.max()) + 1,), times.numel(), device=times.device)
-    first = first.scatter_reduce(0, place, torch.arange(times.numel(), device=times.device), "amin")
-    chosen = times[first]
-    return (chosen.flip(0), chosen.numel() - 1 - place) if backwards else (chosen, place)
+def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
+    """The states at times in any order, asked for in the order of the solve.
+
+    A time that comes again is asked for again, so that each has a gradient of its own.
+    """
+    values = times.detach().cpu().numpy()
+    order = np.argsort(-values if backwards else values, kind="stable")
+    along = -values[order] if backwards else values[order]
+    _, starts, counts = np.unique(along, return_index=True, return_counts=True)
+    turns = [order[starts[counts > k] + k] for k in range(counts.max())]
+    found = [solve_at(times[torch.from_numpy(turn).to(times.device)]) for turn in turns]
+    place = torch.from_numpy(np.argsort(np.concatenate(turns))).to(times.device)
+    return pytree.tree_map(lambda *xs: torch.cat(xs)[place], *found)
 
 
 def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:
@@ -166,9 +171,10 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
     u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
 
     def dense(times: torch.Tensor) -> Any:
-        order, place = _sorted_unique(times, backwards=prob.span[1] < prob.span[0])
-        values, _ = eager.solve(prob, alg, order, reltol, abstol, sensealg, **steps)
-        return pytree.tree_map(lambda x: x[place], values)
+        def at(ts: torch.Tensor) -> Any:
+            return eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)[0]
+
+        return _in_order(times, prob.span[1] < prob.span[0], at)
 
     return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
 

@@ -1,0 +1,153 @@
+"""One gradient of a Lotka-Volterra universal differential equation, by everyone, in one run.
+
+The problem: Lotka-Volterra with a 2-32-32-2 tanh network added, float64, t in [0, 10], 41 saved points, tolerances
+1e-6, loss the mean square of the saved states, gradient to every parameter. One thread. Rounds are interleaved, so that
+a noisy machine is noisy for all.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from statistics import median
+
+import casadi as ca
+import numpy as np
+import torch
+import torchdiffeq
+
+import pysciml as ps
+
+TIMES = torch.linspace(0.0, 10.0, 41, dtype=torch.float64)
+U0 = torch.tensor([0.44249296, 4.6280594], dtype=torch.float64)
+TOL = 1e-6
+
+
+class UDE(torch.nn.Module):
+    """Lotka-Volterra with its four rates learned, and a small network added."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        layers = [torch.nn.Linear(2, 32), torch.nn.Tanh(), torch.nn.Linear(32, 32), torch.nn.Tanh(), torch.nn.Linear(32, 2)]
+        self.net = torch.nn.Sequential(*layers).double()
+        self.rates = torch.nn.Parameter(torch.tensor([1.3, 0.9, 0.8, 1.8], dtype=torch.float64))
+
+    def forward(self, t: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        x, y = u
+        a, b, c, d = self.rates
+        return torch.stack([a * x - b * x * y, c * x * y - d * y]) + 0.1 * self.net(u)
+
+
+def model() -> UDE:
+    torch.manual_seed(0)
+    return UDE()
+
+
+def gradient(states: Callable[[UDE], torch.Tensor]) -> Callable[[], torch.Tensor]:
+    """A function that computes the whole gradient once and returns it as one vector."""
+    net = model()
+
+    def run() -> torch.Tensor:
+        net.zero_grad()
+        (states(net) ** 2).mean().backward()
+        return torch.cat([p.grad.reshape(-1) for p in net.parameters()])
+
+    return run
+
+
+def by_pysciml(alg) -> Callable[[], torch.Tensor]:
+    def states(net):
+        prob = ps.ODEProblem(net, U0, (0.0, 10.0))
+        return ps.solve(prob, alg, saveat=TIMES, reltol=TOL, abstol=TOL, engine="embedded").u
+
+    return gradient(states)
+
+
+def by_torchdiffeq(odeint) -> Callable[[], torch.Tensor]:
+    return gradient(lambda net: odeint(net, U0, TIMES, rtol=TOL, atol=TOL, method="dopri5"))
+
+
+class CasadiByHand:
+    """The same equations written in CasADi by hand, and its integrator called as its manual shows."""
+
+    def __init__(self, options: dict) -> None:
+        self.parameters = [p.detach().numpy() for p in model().parameters()]
+        u, t = ca.MX.sym("u", 2), ca.MX.sym("t")
+        p = ca.MX.sym("p", sum(x.size for x in self.parameters))
+        ode = self._equations(u, p)
+        options = {"reltol": TOL, "abstol": TOL, "max_num_steps": 100_000, "steps_per_checkpoint": 50,
+                   "interpolation_type": "hermite", **options}  # fmt: skip
+        self.solve = ca.integrator("solve", "cvodes", {"x": u, "p": p, "t": t, "ode": ode}, 0.0, TIMES.numpy(), options)
+        self.adjoint = self.solve.factory("adjoint", ["x0", "p", "adj:xf"], ["adj:x0", "adj:p"])
+
+    def _equations(self, u: ca.MX, p: ca.MX) -> ca.MX:
+        pieces, start = [], 0
+        for x in self.parameters:
+            rows, columns = x.shape if x.ndim == 2 else (x.size, 1)
+            pieces.append(ca.reshape(p[start : start + x.size], columns, rows).T)
+            start += x.size
+        # A module lists its own parameters first, then those of its children.
+        rates, w1, b1, w2, b2, w3, b3 = pieces
+        a, b, c, d = ca.vertsplit(rates)
+        x, y = ca.vertsplit(u)
+        net = w3 @ ca.tanh(w2 @ ca.tanh(w1 @ u + b1) + b2) + b3
+        return ca.vertcat(a * x - b * x * y, c * x * y - d * y) + 0.1 * net
+
+    def __call__(self) -> torch.Tensor:
+        flat = np.concatenate([x.ravel() for x in self.parameters])
+        states = np.asarray(self.solve(x0=U0.numpy(), p=flat)["xf"])
+        seed = 2.0 * states / states.size
+        return torch.from_numpy(np.asarray(self.adjoint(x0=U0.numpy(), p=flat, adj_xf=seed)["adj_p"]).ravel())
+
+
+def contestants() -> dict[str, Callable[[], Callable[[], torch.Tensor]]]:
+    adams = {"linear_multistep_method": "adams", "nonlinear_solver_iteration": "functional"}
+    return {
+        "torchdiffeq dopri5, adjoint": lambda: by_torchdiffeq(torchdiffeq.odeint_adjoint),
+        "torchdiffeq dopri5, direct backprop": lambda: by_torchdiffeq(torchdiffeq.odeint),
+        "CasADi CVODES BDF, by hand": lambda: CasadiByHand({}),
+        "pysciml CVODE_BDF, embedded": lambda: by_pysciml(ps.CVODE_BDF()),
+        "CasADi CVODES Adams, by hand": lambda: CasadiByHand(adams),
+        "pysciml CVODE_Adams, embedded": lambda: by_pysciml(ps.CVODE_Adams()),
+    }
+
+
+def main(rounds: int = 7) -> dict[str, list[float]]:
+    """Prints the table and returns the warm times in seconds."""
+    torch.set_num_threads(1)
+    first, runs, times, results = {}, {}, {}, {}
+    for name, build in contestants().items():
+        start = time.perf_counter()
+        runs[name] = build()
+        results[name] = runs[name]()
+        first[name] = time.perf_counter() - start
+        times[name] = []
+    for _ in range(rounds):
+        for name, run in runs.items():
+            repeats = 1 if "torchdiffeq" in name else 5
+            for _ in range(repeats):
+                start = time.perf_counter()
+                run()
+                times[name].append(time.perf_counter() - start)
+    report(first, times, results)
+    return times
+
+
+def report(first: dict, times: dict, results: dict) -> None:
+    ours, truth = "pysciml CVODE_Adams, embedded", results["torchdiffeq dopri5, direct backprop"]
+    print(f"torch {torch.__version__}, torchdiffeq {torchdiffeq.__version__}, CasADi {ca.__version__}, "
+          f"{torch.get_num_threads()} thread; forward + gradient\n")  # fmt: skip
+    print(f"{'':38}{'median ms':>10}{'best ms':>9}{'first s':>9}{'median / pysciml':>18}{'distance':>10}")
+    for name, samples in times.items():
+        distance = ((results[name] - truth).norm() / truth.norm()).item()
+        ratio = median(samples) / median(times[ours])
+        print(f"{name:38}{1e3 * median(samples):10.2f}{1e3 * min(samples):9.2f}{first[name]:9.2f}{ratio:18.2f}{distance:10.1e}")
+    for kind in ("BDF", "Adams"):
+        mine, hand = times[f"pysciml CVODE_{kind}, embedded"], times[f"CasADi CVODES {kind}, by hand"]
+        print(f"\npysciml CVODE_{kind} over the CasADi parts by hand: {1e3 * (median(mine) - median(hand)):+.2f} ms median, "
+              f"{1e3 * (min(mine) - min(hand)):+.2f} ms best", end="")  # fmt: skip
+    print("\n'distance' is the relative distance of the gradient to torchdiffeq's direct backprop.")
+
+
+if __name__ == "__main__":
+    main()
