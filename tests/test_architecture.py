@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import statistics
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,7 +167,9 @@ def functions(path: Path) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
 
 
 def length(node: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
-    return node.end_lineno - node.lineno + 1
+    """Lines, without those of the docstring: nobody shall be kept from writing one."""
+    text = ast.get_docstring(node, clean=False)
+    return node.end_lineno - node.lineno + 1 - (text.count("\n") + 1 if text is not None else 0)
 
 
 def test_functions_and_files_are_small():
@@ -178,11 +181,7 @@ def test_functions_and_files_are_small():
 
 
 def test_the_median_function_is_small():
-    def body(node) -> int:
-        text = ast.get_docstring(node, clean=False)
-        return length(node) - (text.count("\n") + 1 if text is not None else 0)
-
-    assert statistics.median(body(f) for path in sources("pysciml") for f in functions(path)) <= MEDIAN_FUNCTION
+    assert statistics.median(length(f) for path in sources("pysciml") for f in functions(path)) <= MEDIAN_FUNCTION
 
 
 def public_names() -> list[str]:
@@ -192,8 +191,8 @@ def public_names() -> list[str]:
 @pytest.mark.parametrize("name", public_names())
 def test_public_names_have_docstrings(name):
     value = getattr(pysciml, name)
-    if isinstance(value, str):
-        return  # __version__
+    if isinstance(value, (str, types.ModuleType)):
+        return  # __version__, and folders that something else has imported: the linter asks for theirs
     own = vars(value).get("__doc__") if isinstance(value, type) else getattr(value, "__doc__", None)
     written = own and not own.startswith(f"{name}(")  # dataclasses without one get their signature
     assert written, f"pysciml.{name} has no docstring of its own"
