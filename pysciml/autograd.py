@@ -6,7 +6,7 @@ the engine's; in the times it is exact: a saved state moves along du/dt, and a l
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ import torch
 
 from pysciml.engines.base import Engine, Request, Trajectory
 from pysciml.engines.embedded.captured import first_order_only
+from pysciml.errors import InvalidInputError
 from pysciml.rhs.parameters import pack
 from pysciml.solution import Stats
 
@@ -26,6 +27,7 @@ class Call:
     Attributes:
         engine, request: who solves what; the request holds no values of u0, p and times yet.
         dtype, device: of the user's state. n_state: how many of the leaves are the state.
+        names: gives what the user calls each parameter leaf.
         dense: the trajectory to interpolate instead of solving, or None.
         trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
     """
@@ -35,6 +37,7 @@ class Call:
     dtype: torch.dtype
     device: torch.device
     n_state: int
+    names: Callable[[], list[str]]
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
     stats: Stats | None = None
@@ -54,6 +57,7 @@ class _Solve(torch.autograd.Function):
             call.request, u0=pack(state, rhs.n), p=pack(parameters, rhs.m),
             ts=ts.detach().cpu().to(torch.float64).numpy().copy(),
         )  # fmt: skip
+        _check_finite(call, request.p, parameters)
         if call.dense is None:
             call.trajectory = call.engine.solve(request)
         else:
@@ -82,6 +86,16 @@ class _Solve(torch.autograd.Function):
             d_ts = _like(torch.from_numpy((g * slopes).sum(axis=1)), ctx.like[1])
         name = f"{request.alg.name} with {request.sensealg.name}"
         return None, *first_order_only(name, ctx.like, [d_t0, d_ts, *pieces])
+
+
+def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor]) -> None:
+    if np.isfinite(p).all():
+        return
+    bad = next(i for i, x in enumerate(parameters) if not torch.isfinite(x).all())
+    name, x = call.names()[bad], parameters[bad]
+    raise InvalidInputError(f"the parameter `{name}` must be finite.",
+                            got=f"{int((~torch.isfinite(x)).sum())} NaN or infinite of {x.numel()} values",
+                            fix="look at the step before: a learning rate too large, or a loss that was not finite")  # fmt: skip
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -18,7 +19,7 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
-from pysciml.rhs.parameters import pack
+from pysciml.rhs.parameters import leaf_names, pack
 from pysciml.rhs.trace import Program, prepare
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -118,19 +119,19 @@ def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensea
         raise UnsupportedError(f"`{alg.name}` cannot solve a mass matrix with zeros.", got=f"{int((mass == 0).sum())} zeros",
                                expected="IDA", fix="pysciml.solve(prob, pysciml.IDA())")  # fmt: skip
     engine, sensealg = SundialsEngine(), sensealg or GaussAdjoint()
-    engine.check(alg, sensealg)
+    engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
     t0, t1 = prob.span
     request = Request(rhs, program, None, None, t0, t1, None, alg, sensealg, reltol, abstol, mass, **steps)
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
     inputs = _to_host([*leaves, *parameters, *program.captured], prob)
-    call = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves))
-    out_device = leaves[0].device
+    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
+    call = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), names)
     u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
-        again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), dense=call.trajectory)
+        again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), names, dense=call.trajectory)
         values = _in_order(times.cpu(), t1 < t0, lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs))
         return program.u_layout.unflatten(values.to(out_device))
 
@@ -150,6 +151,26 @@ def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Te
     found = [solve_at(times[torch.from_numpy(turn).to(times.device)]) for turn in turns]
     place = torch.from_numpy(np.argsort(np.concatenate(turns))).to(times.device)
     return pytree.tree_map(lambda *xs: torch.cat(xs)[place], *found)
+
+
+def parameter_names(prob: ODEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
+    """What the user calls each parameter: `p['k']`, `net.0.weight`, a closure's variable, or "captured tensor 2"."""
+    f = prob.f
+    modules = {"": f} if isinstance(f, torch.nn.Module) else {}
+    known: dict[int, str] = {}
+    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
+    reached = dict(zip(code.co_freevars, (c.cell_contents for c in cells), strict=True)) if code else {}
+    reached |= {k: v for k, v in getattr(f, "__globals__", {}).items() if code and k in code.co_names}
+    for name, value in reached.items():
+        if isinstance(value, torch.Tensor):
+            known[id(value)] = name
+        elif isinstance(value, torch.nn.Module):
+            modules[name] = value
+    for name, module in modules.items():
+        for path, x in (*module.named_parameters(), *module.named_buffers()):
+            known[id(x)] = f"{name}.{path}" if name else path
+    own = leaf_names(prob.p, "p") if prob.p is not None else []
+    return own + [known.get(id(x), f"captured tensor {i}") for i, x in enumerate(captured)]
 
 
 def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:

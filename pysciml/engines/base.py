@@ -70,8 +70,8 @@ class Engine(Protocol):
 
     name: str
 
-    def check(self, request_alg: Algorithm, sensealg: SensitivityAlgorithm) -> None:
-        """Raises `UnsupportedError`, naming what would work, if this engine lacks one of the two."""
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
+        """Raises `UnsupportedError`, naming what would work, if this engine lacks one of them."""
 
     def solve(self, request: Request) -> Trajectory:
         """The state at `request.ts`."""

@@ -21,7 +21,7 @@ from pysciml.rhs.base import KINDS, CompiledRHS
 from pysciml.rhs.dispatch import trace_calls
 from pysciml.rhs.graph import Builder, Graph, Node, evaluate
 from pysciml.rhs.parameters import Layout, flatten
-from pysciml.rhs.record import Recorder, Watch
+from pysciml.rhs.record import Recorder, Watch, definition, located
 from pysciml.rhs.rewrites import REWRITES
 
 _CACHE_SIZE = 256
@@ -138,7 +138,11 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     recorder = Recorder(inputs)
     versions = [x._version for x in inputs]
     with torch.no_grad(), recorder:
-        out = program.apply(t, program.u, program.p)
+        try:
+            out = program.apply(t, program.u, program.p)
+        except RuntimeError as error:
+            _explain_dtypes(error, inputs, recorder.captured)
+            raise
     if versions != [x._version for x in inputs]:
         raise TraceError("the right-hand side changes its state, time or parameters in place.", op="inplace",
                          fix="drop inplace=True, or work on u.clone()")  # fmt: skip
@@ -147,6 +151,18 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     program.captured, program.constants = recorder.captured, recorder.constants
     program.signature = (tuple(recorder.log), tuple(map(recorder.encode, leaves)), description)
     return program, recorder, out
+
+
+def _explain_dtypes(error: RuntimeError, inputs: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]) -> None:
+    """Raises a clear error if f failed because its parameters and its state are of two dtypes."""
+    state = inputs[0].dtype
+    other = next((x.dtype for x in captured if x.dtype != state), None)
+    if other is not None and "dtype" in str(error):
+        wanted = "double" if state is torch.float64 else "float"
+        raise InvalidInputError(
+            "the parameters that f uses and the state have different dtypes.", got=f"{other} parameters, a {state} state",
+            fix=f"model.{wanted}(), or u0.to({other})",
+        ) from error  # fmt: skip
 
 
 def compiled(program: Program) -> CompiledRHS:
@@ -179,7 +195,10 @@ def trace(program: Program, kind: str) -> Graph:
     pairs += _leaves(builder, flat["p"], program.parameters)
     if "v" in flat:
         pairs += _leaves(builder, flat["v"], program.u)
-    outputs = trace_calls(lambda *xs: KINDS_IN_TORCH[kind](program, *_split(program, xs)), pairs, builder)
+    try:
+        outputs = trace_calls(lambda *xs: KINDS_IN_TORCH[kind](program, *_split(program, xs)), pairs, builder)
+    except TraceError as error:  # an error in a derivative, which torch made, belongs to no line of f
+        raise located(error, definition(program.f)) from error.__cause__
     return builder.graph(aten.join(builder, outputs))
 
 

@@ -107,7 +107,7 @@ def test_dense_output_and_its_gradients(engine):
     sol = ps.solve(prob, ps.CVODE_Adams(), saveat=[5.0], engine=engine, **TIGHT)
     w = torch.randn(4, 2, generator=torch.Generator().manual_seed(0), dtype=F64)
     (w * sol(t)).sum().backward()
-    assert torch.equal(sol(t)[0], sol(t)[2])
+    assert torch.allclose(sol(t)[0], sol(t)[2], rtol=1e-7)
     saved = ps.solve(prob, ps.CVODE_Adams(), saveat=[0.7, 2.2, 4.0], engine=engine, **TIGHT).u
     assert torch.allclose(sol(t).detach(), saved[[1, 0, 1, 2]].detach(), rtol=1e-6)
 

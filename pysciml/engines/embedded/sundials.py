@@ -34,7 +34,8 @@ _NEWTON_SCHEMES = {"Dense": "direct", "GMRES": "gmres", "BCG": "bcgstab", "TFQMR
 _FLAGS = {
     "TOO_MUCH_WORK": ReturnCode.MaxIters, "ERR_FAILURE": ReturnCode.DtLessThanMin,
     "CONV_FAILURE": ReturnCode.ConvergenceFailure, "CONV_FAIL": ReturnCode.ConvergenceFailure,
-    "TOO_MUCH_ACC": ReturnCode.DtLessThanMin, "RHSFUNC": ReturnCode.Unstable, "RES": ReturnCode.Unstable,
+    "TOO_MUCH_ACC": ReturnCode.DtLessThanMin, "RHSFUNC": ReturnCode.Unstable, "FIRST_RHSFUNC": ReturnCode.Unstable, "REPTD_RHSFUNC": ReturnCode.Unstable,
+    "UNREC_RHSFUNC": ReturnCode.Unstable, "FIRST_RES": ReturnCode.Unstable, "REP_RES": ReturnCode.Unstable, "RES": ReturnCode.Unstable,
     "LSETUP": ReturnCode.ConvergenceFailure, "LSOLVE": ReturnCode.ConvergenceFailure,
     "LINESEARCH": ReturnCode.InitialFailure, "NO_RECOVERY": ReturnCode.InitialFailure, "BAD_EWT": ReturnCode.Unstable,
 }  # fmt: skip
@@ -168,7 +169,10 @@ class SundialsEngine:
 
     name = "embedded"
 
-    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm) -> None:
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
+        if dt is not None and isinstance(alg, IDA):
+            raise UnsupportedError("`IDA` chooses its first step itself.", got=f"dt={dt!r}", expected="dtmax, a largest step",
+                                   fix="pysciml.solve(prob, pysciml.IDA()) without dt")  # fmt: skip
         if not isinstance(sensealg, (GaussAdjoint, InterpolatingAdjoint, ForwardSensitivity)):
             raise UnsupportedError(
                 f"`{sensealg.name}` is not available for {alg.name} in the embedded engine.",
