@@ -14,7 +14,7 @@ class Tsit5(Algorithm):
 
     order: ClassVar[int] = 5
     package: ClassVar[str] = "OrdinaryDiffEqTsit5"
-    torchdiffeq: ClassVar[str] = "tsit5"
+    torchdiffeq: ClassVar[str] = "Tsit5"
     embedded: ClassVar[str] = "torchdiffeq"
     reference: ClassVar[str] = 'Tsitouras, "Runge-Kutta pairs of order 5(4) ...", Comput. Math. Appl. 62 (2011)'
 
@@ -78,6 +78,10 @@ class TorchDiffEq(Algorithm):
 
     method: str = "dopri5"
     options: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        return f'TorchDiffEq("{self.method}")'
 
 
 @dataclass(frozen=True)

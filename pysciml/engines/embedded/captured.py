@@ -133,3 +133,40 @@ class _Refusal(torch.autograd.Function):
             got="create_graph=True and a second backward()", expected="DirectAdjoint, which has them",
             fix="pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint())",
         )  # fmt: skip
+
+
+def first_derivative_only(name: str, x: torch.Tensor, anchors: Sequence[torch.Tensor] = ()) -> torch.Tensor:
+    """`x` itself, whose gradient is right but refuses to be differentiated again.
+
+    Args:
+        anchors: what x depends on, where x itself does not show it.
+    """
+    return _Once.apply(name, x, *anchors)
+
+
+class _Once(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, name: str, x: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
+        ctx.name, ctx.inputs = name, (x, *anchors)
+        return x.detach().clone()
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        return None, *first_order_only(ctx.name, ctx.inputs, [grad]), *[None] * (len(ctx.inputs) - 1)
+
+
+def without_gradient(name: str, x: torch.Tensor, anchors: Sequence[torch.Tensor]) -> torch.Tensor:
+    """`x`, which depends on `anchors` but cannot be differentiated: backward raises instead of giving zero."""
+    return _NoGradient.apply(name, x, *(a for a in anchors if a.requires_grad))
+
+
+class _NoGradient(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, name: str, x: torch.Tensor, *anchors: torch.Tensor) -> torch.Tensor:
+        ctx.name = name
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        raise UnsupportedError(f"{ctx.name} cannot be backpropagated through.", got="backward()",
+                               expected="odeint_adjoint, or a method in torch", fix='method="dopri5"')  # fmt: skip
