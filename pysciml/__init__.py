@@ -5,13 +5,13 @@ Importing this starts no engine and imports no solver; each is loaded when it fi
 
 from pysciml._version import __version__ as __version__
 from pysciml.algorithms import BS3 as BS3
+from pysciml.algorithms import CVODE_BDF as CVODE_BDF
 from pysciml.algorithms import DP5 as DP5
 from pysciml.algorithms import FBDF as FBDF
 from pysciml.algorithms import IDA as IDA
 from pysciml.algorithms import QNDF as QNDF
 from pysciml.algorithms import TRBDF2 as TRBDF2
 from pysciml.algorithms import CVODE_Adams as CVODE_Adams
-from pysciml.algorithms import CVODE_BDF as CVODE_BDF
 from pysciml.algorithms import Euler as Euler
 from pysciml.algorithms import Heun as Heun
 from pysciml.algorithms import KenCarp4 as KenCarp4

@@ -7,7 +7,7 @@ the engine's; in the times it is exact: a saved state moves along du/dt, and a l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ import torch
 from pysciml.engines.base import Engine, Request, Trajectory
 from pysciml.engines.embedded.captured import first_order_only
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.parameters import pack
 from pysciml.solution import Stats
 
@@ -25,22 +26,22 @@ class Call:
     """One solve on its way through autograd: what stays the same, and what came of it.
 
     Attributes:
-        engine, request: who solves what; the request holds no values of u0, p and times yet.
-        dtype, device: of the user's state. n_state: how many of the leaves are the state.
+        engine: who solves. rhs: what. request: makes the Request, given the values u0, p, t0 and ts.
+        dtype: of the user's state. n_state: how many of the leaves are the state.
         names: gives what the user calls each parameter leaf.
         dense: the trajectory to interpolate instead of solving, or None.
         trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
     """
 
     engine: Engine
-    request: Request
+    rhs: CompiledRHS
+    request: Callable[..., Request]
     dtype: torch.dtype
-    device: torch.device
     n_state: int
     names: Callable[[], list[str]]
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
-    stats: Stats | None = None
+    stats: Stats = field(default_factory=Stats)
 
 
 def solve(call: Call, t0: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -51,12 +52,14 @@ def solve(call: Call, t0: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor])
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call: Call, t0, ts: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
-        rhs = call.request.rhs
+        rhs = call.rhs
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
-        request = replace(
-            call.request, u0=pack(state, rhs.n), p=pack(parameters, rhs.m),
+        request = call.request(
+            u0=pack(state, rhs.n),
+            p=pack(parameters, rhs.m),
+            t0=float(t0),
             ts=ts.detach().cpu().to(torch.float64).numpy().copy(),
-        )  # fmt: skip
+        )
         _check_finite(call, request.p, parameters)
         if call.dense is None:
             call.trajectory = call.engine.solve(request)
@@ -65,7 +68,7 @@ class _Solve(torch.autograd.Function):
         call.stats = call.trajectory.stats
         ctx.call, ctx.request, ctx.trajectory = call, request, call.trajectory
         ctx.like = (t0, ts, *leaves)
-        return torch.from_numpy(call.trajectory.u).to(device=call.device, dtype=call.dtype)
+        return torch.from_numpy(call.trajectory.u).to(call.dtype)
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
@@ -93,9 +96,11 @@ def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor])
         return
     bad = next(i for i, x in enumerate(parameters) if not torch.isfinite(x).all())
     name, x = call.names()[bad], parameters[bad]
-    raise InvalidInputError(f"the parameter `{name}` must be finite.",
-                            got=f"{int((~torch.isfinite(x)).sum())} NaN or infinite of {x.numel()} values",
-                            fix="look at the step before: a learning rate too large, or a loss that was not finite")  # fmt: skip
+    raise InvalidInputError(
+        f"the parameter `{name}` must be finite.",
+        got=f"{int((~torch.isfinite(x)).sum())} NaN or infinite of {x.numel()} values",
+        fix="look at the step before: a learning rate too large, or a loss that was not finite",
+    )
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:

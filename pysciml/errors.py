@@ -76,8 +76,9 @@ class MissingExtraError(PySciMLError, ImportError):
 
     def __init__(self, package: str, extra: str, purpose: str):
         self.package, self.extra = package, extra
-        super().__init__(f"{purpose} needs the package `{package}`, which is not installed.",
-                         fix=f'pip install "pysciml[{extra}]"')
+        super().__init__(
+            f"{purpose} needs the package `{package}`, which is not installed.", fix=f'pip install "pysciml[{extra}]"'
+        )
 
 
 class PySciMLWarning(UserWarning):

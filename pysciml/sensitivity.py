@@ -24,8 +24,11 @@ class SensitivityAlgorithm:
         for name in ("reltol", "abstol"):
             value = getattr(self, name)
             if value is not None and not value > 0:
-                raise InvalidInputError(f"`{name}` of the backward solve must be positive.", got=f"{name}={value!r}",
-                                        fix=f"{type(self).__name__}({name}=1e-6), or leave it out")
+                raise InvalidInputError(
+                    f"`{name}` of the backward solve must be positive.",
+                    got=f"{name}={value!r}",
+                    fix=f"{type(self).__name__}({name}=1e-6), or leave it out",
+                )
 
     @property
     def name(self) -> str:

@@ -6,6 +6,7 @@ import functools
 import math
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,8 +90,11 @@ def solve(
     except TraceError as refusal:
         if alg is not None or route == "compiled" or prob.mass_matrix is not None:
             raise
-        warnings.warn(f"f cannot be compiled, so it is solved by eager torch, which is slower:\n{refusal}", PySciMLWarning,
-                      stacklevel=2)  # fmt: skip
+        warnings.warn(
+            f"f cannot be compiled, so it is solved by eager torch, which is slower:\n{refusal}",
+            PySciMLWarning,
+            stacklevel=2,
+        )
         return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
     return _solve_compiled(prob, alg, program, rhs, ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
 
@@ -116,22 +120,37 @@ def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensea
     mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix), rhs.n)
     alg = alg or algorithm_for(mass)
     if mass is not None and not alg.dae and not mass.all():
-        raise UnsupportedError(f"`{alg.name}` cannot solve a mass matrix with zeros.", got=f"{int((mass == 0).sum())} zeros",
-                               expected="IDA", fix="pysciml.solve(prob, pysciml.IDA())")  # fmt: skip
+        raise UnsupportedError(
+            f"`{alg.name}` cannot solve a mass matrix with zeros.",
+            got=f"{int((mass == 0).sum())} zeros",
+            expected="IDA",
+            fix="pysciml.solve(prob, pysciml.IDA())",
+        )
     engine, sensealg = SundialsEngine(), sensealg or GaussAdjoint()
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
     t0, t1 = prob.span
-    request = Request(rhs, program, None, None, t0, t1, None, alg, sensealg, reltol, abstol, mass, **steps)
+    request = functools.partial(
+        Request,
+        rhs=rhs,
+        program=program,
+        t1=t1,
+        alg=alg,
+        sensealg=sensealg,
+        reltol=reltol,
+        abstol=abstol,
+        mass=mass,
+        **steps,
+    )
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
     inputs = _to_host([*leaves, *parameters, *program.captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
-    call = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), names)
+    call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
     u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
-        again = autograd.Call(engine, request, leaves[0].dtype, torch.device("cpu"), len(leaves), names, dense=call.trajectory)
+        again = replace(call, dense=call.trajectory)
         values = _in_order(times.cpu(), t1 < t0, lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs))
         return program.u_layout.unflatten(values.to(out_device))
 
@@ -186,8 +205,12 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
     from pysciml.engines.embedded import eager  # imports torchdiffeq and SciPy: only when it solves
 
     if prob.mass_matrix is not None:
-        raise UnsupportedError(f"`{alg.name}` cannot take a mass matrix.", got="mass_matrix", expected="IDA or CVODE_BDF",
-                               fix="pysciml.solve(prob, pysciml.IDA())")  # fmt: skip
+        raise UnsupportedError(
+            f"`{alg.name}` cannot take a mass matrix.",
+            got="mass_matrix",
+            expected="IDA or CVODE_BDF",
+            fix="pysciml.solve(prob, pysciml.IDA())",
+        )
     sensealg = sensealg or DirectAdjoint()
     u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
 
@@ -218,7 +241,9 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
 def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
     got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
     if ts.ndim != 1 or ts.size == 0:
-        raise InvalidInputError("saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint)
+        raise InvalidInputError(
+            "saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint
+        )
     first, last = ts.min(), ts.max()
     if not (math.isfinite(first) and math.isfinite(last)):
         raise InvalidInputError("saveat must be finite.", got=got, fix=hint)
@@ -253,10 +278,15 @@ def _tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, floa
     for name, value in (("reltol", reltol), ("abstol", abstol)):
         smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
         if not (math.isfinite(smallest) and smallest > 0):
-            raise InvalidInputError(f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}")
+            raise InvalidInputError(
+                f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}"
+            )
     if leaf.dtype is torch.float32 and float(reltol) < 1e-6:
-        warnings.warn(f"reltol={float(reltol):g} is finer than float32 resolves (1e-7): use float64 for it.", PySciMLWarning,
-                      stacklevel=3)  # fmt: skip
+        warnings.warn(
+            f"reltol={float(reltol):g} is finer than float32 resolves (1e-7): use float64 for it.",
+            PySciMLWarning,
+            stacklevel=3,
+        )
     return float(reltol), abstol
 
 
@@ -286,8 +316,9 @@ def _check_memory(n: int, saved: int) -> None:
     if need > limit:
         raise InvalidInputError(
             f"this solve would take about {need / 2**30:.3g} GiB, more than the limit of {limit / 2**30:.3g} GiB.",
-            got=f"{n} states, {saved} saved times", fix="save fewer times, split the state, or raise pysciml.config.memory_limit",
-        )  # fmt: skip
+            got=f"{n} states, {saved} saved times",
+            fix="save fewer times, split the state, or raise pysciml.config.memory_limit",
+        )
 
 
 def _time_like(t: Any, leaf: torch.Tensor) -> torch.Tensor:

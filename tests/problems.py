@@ -98,15 +98,38 @@ def robertson(t, u, p):
 RING = torch.sin(torch.arange(8, dtype=F64) * 2 * torch.pi / 8) + 0.3
 
 SMOOTH = [
-    Problem("decay", decay, vector(1.0, 2.0), vector(0.7), vector(0.5, 1.0, 2.0),
-            lambda t: torch.exp(-0.7 * t)[:, None] * vector(1.0, 2.0)),
-    Problem("oscillator", oscillator, vector(1.0, 0.0), vector(1.5), vector(0.3, 1.0, 4.0),
-            lambda t: torch.stack([torch.cos(1.5 * t), -1.5 * torch.sin(1.5 * t)], 1)),
-    Problem("logistic", logistic, vector(0.1), vector(1.2, 2.0), vector(1.0, 2.0, 5.0),
-            lambda t: (2.0 / (1 + 19 * torch.exp(-1.2 * t)))[:, None]),
-    Problem("forced", forced, vector(0.5), vector(3.0, 2.0), vector(0.4, 1.0, 3.0),
-            lambda t: ((9 * torch.cos(2 * t) + 6 * torch.sin(2 * t)) / 13
-                       + (0.5 - 9 / 13) * torch.exp(-3 * t))[:, None]),
+    Problem(
+        "decay",
+        decay,
+        vector(1.0, 2.0),
+        vector(0.7),
+        vector(0.5, 1.0, 2.0),
+        lambda t: torch.exp(-0.7 * t)[:, None] * vector(1.0, 2.0),
+    ),
+    Problem(
+        "oscillator",
+        oscillator,
+        vector(1.0, 0.0),
+        vector(1.5),
+        vector(0.3, 1.0, 4.0),
+        lambda t: torch.stack([torch.cos(1.5 * t), -1.5 * torch.sin(1.5 * t)], 1),
+    ),
+    Problem(
+        "logistic",
+        logistic,
+        vector(0.1),
+        vector(1.2, 2.0),
+        vector(1.0, 2.0, 5.0),
+        lambda t: (2.0 / (1 + 19 * torch.exp(-1.2 * t)))[:, None],
+    ),
+    Problem(
+        "forced",
+        forced,
+        vector(0.5),
+        vector(3.0, 2.0),
+        vector(0.4, 1.0, 3.0),
+        lambda t: ((9 * torch.cos(2 * t) + 6 * torch.sin(2 * t)) / 13 + (0.5 - 9 / 13) * torch.exp(-3 * t))[:, None],
+    ),
     Problem("lotka_volterra", lotka_volterra, vector(1.0, 1.0), vector(1.5, 1.0, 1.0, 3.0), vector(0.5, 1.5, 3.0, 4.5)),
     Problem("van_der_pol", van_der_pol, vector(2.0, 0.0), vector(1.3), vector(0.5, 1.0, 3.0)),
     Problem("pendulum", pendulum, vector(1.2, 0.0), vector(4.0, 0.3), vector(0.5, 1.0, 3.0)),
@@ -114,8 +137,10 @@ SMOOTH = [
     Problem("brusselator", brusselator, vector(1.2, 3.1), vector(1.0, 2.5), vector(0.5, 2.0, 4.0)),
     Problem("lorenz", lorenz, vector(1.0, 0.5, 0.2), vector(10.0, 28.0, 8 / 3), vector(0.2, 0.5, 1.0)),
     Problem("heat", heat, RING, vector(0.8), vector(0.2, 0.5, 1.0)),
-    Problem("michaelis_menten", michaelis_menten, vector(1.0, 0.4, 0.0, 0.0), vector(4.0, 1.0, 2.0), vector(0.5, 2.0, 5.0)),
-]  # fmt: skip
+    Problem(
+        "michaelis_menten", michaelis_menten, vector(1.0, 0.4, 0.0, 0.0), vector(4.0, 1.0, 2.0), vector(0.5, 2.0, 5.0)
+    ),
+]
 
 # u(1e11) of Robertson's problem for k = (0.04, 3e7, 1e4), u(0) = (1, 0, 0): Mazzia and Magherini, "Test Set for
 # Initial Value Problem Solvers", release 2.4 (2008), problem ROBER.

@@ -45,19 +45,29 @@ class Net(torch.nn.Module):
 INVALID = {
     "NaN state": (lambda: problem(u0=vector(1.0, float("nan"))), "`u0` must be finite", "1 NaN or infinite of 2"),
     "infinite state in a dict": (
-        lambda: ps.ODEProblem(lambda t, u: u, {"a": vector(float("inf"))}, (0.0, 1.0)), r"`u0\['a'\]` must be finite", "1 NaN",
+        lambda: ps.ODEProblem(lambda t, u: u, {"a": vector(float("inf"))}, (0.0, 1.0)),
+        r"`u0\['a'\]` must be finite",
+        "1 NaN",
     ),
     "NaN parameter": (lambda: problem(p=RATES / 0.0 * 0.0), "`p` must be finite", "4 NaN"),
-    "NaN module parameter": (lambda: ps.solve(plain(Net(nan_net()))), "`layer.bias` must be finite", "2 NaN or infinite"),
+    "NaN module parameter": (
+        lambda: ps.solve(plain(Net(nan_net()))),
+        "`layer.bias` must be finite",
+        "2 NaN or infinite",
+    ),
     "NaN in a closure": (
-        lambda: (lambda rate: ps.solve(plain(lambda t, u: rate * u)))(vector(float("nan"))), "`rate` must be finite", "1 NaN",
+        lambda: (lambda rate: ps.solve(plain(lambda t, u: rate * u)))(vector(float("nan"))),
+        "`rate` must be finite",
+        "1 NaN",
     ),
     "integer state": (lambda: problem(u0=torch.ones(2, dtype=torch.int64)), "float32 or float64", "torch.int64"),
     "complex state": (lambda: problem(u0=torch.ones(2, dtype=torch.complex128)), "float32 or float64", "complex128"),
     "empty state": (lambda: problem(u0=()), "holds no tensor", r"\(\)"),
     "a string for a state": (lambda: problem(u0="one"), "must be a floating tensor", "str"),
     "mixed dtypes": (
-        lambda: ps.ODEProblem(lambda t, u: u, (vector(1.0), torch.ones(1)), (0.0, 1.0)), "one dtype", "float32",
+        lambda: ps.ODEProblem(lambda t, u: u, (vector(1.0), torch.ones(1)), (0.0, 1.0)),
+        "one dtype",
+        "float32",
     ),
     "f is no function": (lambda: problem(f=3.0), "must be callable", "float"),
     "t0 == t1": (lambda: problem(tspan=(1.0, 1.0)), "must not be empty", "t0 == t1 == 1"),
@@ -70,52 +80,80 @@ INVALID = {
     "saveat unsorted": (lambda: ps.solve(problem(), saveat=[0.5, 0.2]), "strictly monotone", "0.2"),
     "saveat twice": (lambda: ps.solve(problem(), saveat=[0.5, 0.5]), "strictly monotone", "0.5"),
     "saveat against time": (
-        lambda: ps.solve(problem(tspan=(1.0, 0.0)), saveat=[0.2, 0.5]), "from t0 towards t1", "0.2",
+        lambda: ps.solve(problem(tspan=(1.0, 0.0)), saveat=[0.2, 0.5]),
+        "from t0 towards t1",
+        "0.2",
     ),
     "saveat empty": (lambda: ps.solve(problem(), saveat=[]), "at least one time", r"\[0\]"),
     "saveat NaN": (lambda: ps.solve(problem(), saveat=[0.1, float("nan")]), "must be finite", "nan"),
     "saveat spacing": (lambda: ps.solve(problem(), saveat=-0.1), "spacing and must be positive", "-0.1"),
-    "unknown solver": (lambda: ps.solve(problem(), "CVODE_BFD"), "no algorithm named 'CVODE_BFD'", "did you mean CVODE_BDF"),
+    "unknown solver": (
+        lambda: ps.solve(problem(), "CVODE_BFD"),
+        "no algorithm named 'CVODE_BFD'",
+        "did you mean CVODE_BDF",
+    ),
     "solver class, not instance": (lambda: ps.solve(problem(), ps.CVODE_BDF), "alg must be", "CVODE_BDF"),
     "solver option": (lambda: ps.CVODE_BDF(linear_solver="LU"), "does not know that linear_solver", "LU"),
     "solver order": (lambda: ps.CVODE_BDF(max_order=9), "orders 1 to 5", "max_order=9"),
     "zero tolerance": (lambda: ps.solve(problem(), reltol=0.0), "reltol must be positive", "reltol=0.0"),
     "negative tolerance": (lambda: ps.solve(problem(), abstol=vector(1e-6, -1.0)), "abstol must be positive", "-1.0"),
-    "tolerances of another shape": (lambda: ps.solve(problem(), abstol=vector(1.0, 1.0, 1.0)), "one per state", r"\[3\]"),
+    "tolerances of another shape": (
+        lambda: ps.solve(problem(), abstol=vector(1.0, 1.0, 1.0)),
+        "one per state",
+        r"\[3\]",
+    ),
     "backward tolerance": (lambda: ps.GaussAdjoint(reltol=-1.0), "must be positive", "-1.0"),
     "negative step": (lambda: ps.solve(problem(), dt=-0.1), "dt must be positive", "-0.1"),
     "unknown engine": (lambda: ps.solve(problem(), engine="scipy"), "no engine 'scipy'", "scipy"),
     "unknown route": (lambda: ps.solve(problem(), route="fast"), "no route 'fast'", "fast"),
-    "wrong structure": (lambda: ps.solve(plain(lambda t, u: (u, u))), "same structure as u0", r"tensor\[2\], tensor\[2\]"),
+    "wrong structure": (
+        lambda: ps.solve(plain(lambda t, u: (u, u))),
+        "same structure as u0",
+        r"tensor\[2\], tensor\[2\]",
+    ),
     "a number": (lambda: ps.solve(plain(lambda t, u: 1.0)), "same structure as u0", "float"),
     "nothing returned": (lambda: ps.solve(plain(lambda t, u: None)), "same structure as u0", "NoneType"),
     "wrong shape": (lambda: ps.solve(plain(lambda t, u: u[:1])), "state's shape", r"\[1\] for a state \[2\]"),
     "wrong dtype": (lambda: ps.solve(plain(lambda t, u: u.float())), "state's dtype", "torch.float32"),
     "float32 network, float64 state": (
-        lambda: ps.solve(plain(Net(torch.nn.Linear(2, 2)))), "different dtypes", "float32 parameters, a torch.float64 state",
+        lambda: ps.solve(plain(Net(torch.nn.Linear(2, 2)))),
+        "different dtypes",
+        "float32 parameters, a torch.float64 state",
     ),
     "dense output outside": (lambda: ps.solve(problem())(2.0), "inside the span", "2.0"),
-}  # fmt: skip
+}
 
 UNSUPPORTED = {
     "Julia's solver": (lambda: ps.solve(problem(), ps.Rodas5P()), "`Rodas5P` is not available", "CVODE_BDF"),
     "Julia's explicit solver": (lambda: ps.solve(problem(), ps.Vern7()), "`Vern7` is not available", "Tsit5"),
     "backsolve on CVODES": (
-        lambda: ps.solve(problem(), ps.CVODE_BDF(), sensealg=ps.BacksolveAdjoint()), "`BacksolveAdjoint`", "GaussAdjoint",
+        lambda: ps.solve(problem(), ps.CVODE_BDF(), sensealg=ps.BacksolveAdjoint()),
+        "`BacksolveAdjoint`",
+        "GaussAdjoint",
     ),
-    "compiled Tsit5": (lambda: ps.solve(problem(), ps.Tsit5(), route="compiled"), "cannot take the compiled", "CVODE_BDF"),
+    "compiled Tsit5": (
+        lambda: ps.solve(problem(), ps.Tsit5(), route="compiled"),
+        "cannot take the compiled",
+        "CVODE_BDF",
+    ),
     "eager CVODE": (lambda: ps.solve(problem(), ps.CVODE_BDF(), route="callback"), "cannot take the callback", "Tsit5"),
     "first step of IDA": (
-        lambda: ps.solve(problem(mass_matrix=vector(1.0, 1.0)), ps.IDA(), dt=0.1), "chooses its first step", "dtmax",
+        lambda: ps.solve(problem(mass_matrix=vector(1.0, 1.0)), ps.IDA(), dt=0.1),
+        "chooses its first step",
+        "dtmax",
     ),
     "singular mass matrix": (
-        lambda: ps.solve(problem(mass_matrix=vector(1.0, 0.0)), ps.CVODE_BDF()), "mass matrix with zeros", "IDA",
+        lambda: ps.solve(problem(mass_matrix=vector(1.0, 0.0)), ps.CVODE_BDF()),
+        "mass matrix with zeros",
+        "IDA",
     ),
     "eager mass matrix": (lambda: ps.solve(problem(mass_matrix=vector(1.0, 0.0)), ps.DP5()), "mass matrix", "IDA"),
     "another backward solver": (
-        lambda: ps.solve(problem(), ps.CVODE_BDF(), sensealg=ps.GaussAdjoint(alg=ps.CVODE_Adams())), "forward algorithm", "",
+        lambda: ps.solve(problem(), ps.CVODE_BDF(), sensealg=ps.GaussAdjoint(alg=ps.CVODE_Adams())),
+        "forward algorithm",
+        "",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", INVALID)
@@ -198,13 +236,13 @@ def test_a_failed_backward_solve_raises():
 
 
 def test_exceptions_of_f_arrive_unchanged():
-    class Mine(Exception):
+    class MineError(Exception):
         pass
 
     def f(t, u):
-        raise Mine("as it was")
+        raise MineError("as it was")
 
-    with pytest.raises(Mine, match="as it was"):
+    with pytest.raises(MineError, match="as it was"):
         ps.solve(plain(f))
 
 

@@ -35,7 +35,8 @@ class Algorithm:
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
-        REGISTRY[cls.__name__] = cls
+        if hasattr(cls, "order"):  # what has no order of its own is a base of others
+            REGISTRY[cls.__name__] = cls
 
     @property
     def name(self) -> str:
@@ -58,6 +59,10 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
         lowered = {c.lower(): c for c in choices}
         near = [lowered[c] for c in difflib.get_close_matches(str(name).lower(), lowered, n=3, cutoff=0.5)]
         hint = f"did you mean {' or '.join(near)}?" if near else f"one of {', '.join(sorted(choices))}"
-        raise InvalidInputError(f"there is no algorithm named {name!r}.", got=repr(name), expected=hint,
-                                fix=f"pysciml.{aliases.get(near[0], near[0])}()" if near else "pysciml.capabilities()")  # fmt: skip
+        raise InvalidInputError(
+            f"there is no algorithm named {name!r}.",
+            got=repr(name),
+            expected=hint,
+            fix=f"pysciml.{aliases.get(near[0], near[0])}()" if near else "pysciml.capabilities()",
+        )
     return known()

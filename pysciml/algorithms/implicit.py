@@ -37,7 +37,9 @@ class TRBDF2(Algorithm):
     order: ClassVar[int] = 2
     stiff: ClassVar[bool] = True
     package: ClassVar[str] = "OrdinaryDiffEqSDIRK"
-    reference: ClassVar[str] = 'Hosea and Shampine, "Analysis and implementation of TR-BDF2", Appl. Numer. Math. 20 (1996)'
+    reference: ClassVar[str] = (
+        'Hosea and Shampine, "Analysis and implementation of TR-BDF2", Appl. Numer. Math. 20 (1996)'
+    )
 
 
 @dataclass(frozen=True)

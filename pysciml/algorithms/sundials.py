@@ -8,13 +8,17 @@ from typing import ClassVar
 from pysciml.algorithms.base import Algorithm
 from pysciml.errors import InvalidInputError
 
-_HINDMARSH = 'Hindmarsh et al., "SUNDIALS: suite of nonlinear and differential/algebraic equation solvers", ACM TOMS 31 (2005)'
+_HINDMARSH = (
+    'Hindmarsh et al., "SUNDIALS: suite of nonlinear and differential/algebraic equation solvers", ACM TOMS 31 (2005)'
+)
 _METHODS = ("Newton", "Functional")
 _LINEAR_SOLVERS = ("Dense", "GMRES", "BCG", "TFQMR")
 
 
 @dataclass(frozen=True)
-class _Sundials(Algorithm):
+class SundialsAlgorithm(Algorithm):
+    """The options all of SUNDIALS' methods share."""
+
     package: ClassVar[str] = "Sundials"
     embedded: ClassVar[str] = "sundials"
     reference: ClassVar[str] = _HINDMARSH
@@ -31,12 +35,16 @@ class _Sundials(Algorithm):
 
     def _check(self, option: str, choices: tuple[str, ...]) -> None:
         if getattr(self, option) not in choices:
-            raise InvalidInputError(f"{self.name} does not know that {option}.", got=f"{option}={getattr(self, option)!r}",
-                                    expected=", ".join(choices), fix=f'{self.name}({option}="{choices[0]}")')  # fmt: skip
+            raise InvalidInputError(
+                f"{self.name} does not know that {option}.",
+                got=f"{option}={getattr(self, option)!r}",
+                expected=", ".join(choices),
+                fix=f'{self.name}({option}="{choices[0]}")',
+            )
 
 
 @dataclass(frozen=True)
-class CVODE_BDF(_Sundials):  # noqa: N801 - Julia's name
+class CVODE_BDF(SundialsAlgorithm):  # noqa: N801 - Julia's name
     """Backward differentiation formulas, order 1 to 5, for stiff problems of any size.
 
     Args:
@@ -55,7 +63,7 @@ class CVODE_BDF(_Sundials):  # noqa: N801 - Julia's name
 
 
 @dataclass(frozen=True)
-class CVODE_Adams(_Sundials):  # noqa: N801 - Julia's name
+class CVODE_Adams(SundialsAlgorithm):  # noqa: N801 - Julia's name
     """Adams-Moulton formulas, order 1 to 12, for non-stiff problems with costly right-hand sides.
 
     Args: as for `CVODE_BDF`; `method` is "Functional" unless said otherwise.
@@ -70,7 +78,7 @@ class CVODE_Adams(_Sundials):  # noqa: N801 - Julia's name
 
 
 @dataclass(frozen=True)
-class IDA(_Sundials):
+class IDA(SundialsAlgorithm):
     """Variable-order BDF for differential-algebraic equations, here with a diagonal mass matrix of index 1.
 
     Args: `linear_solver`, `krylov_dim` and `max_order` (1 to 5) as for `CVODE_BDF`.

@@ -23,8 +23,12 @@ def engine_name(asked: str | None = None) -> str:
     if name not in _NAMES:
         raise InvalidInputError(f"there is no engine {name!r}.", got=f"engine={name!r}", expected=", ".join(_NAMES))
     if name == "julia":
-        raise EngineMissingError("the julia engine is not part of this version of pysciml.", got='engine="julia"',
-                                 expected='engine="embedded"', fix='pysciml.solve(prob, engine="embedded")')  # fmt: skip
+        raise EngineMissingError(
+            "the julia engine is not part of this version of pysciml.",
+            got='engine="julia"',
+            expected='engine="embedded"',
+            fix='pysciml.solve(prob, engine="embedded")',
+        )
     return _say_once("embedded") if name == "auto" else name
 
 
@@ -79,8 +83,6 @@ def capabilities() -> Capabilities:
     order = sorted(REGISTRY.values(), key=lambda a: (a.embedded is None, a.embedded or "", not a.stiff))
     rows = []
     for a in order:
-        if a.__name__.startswith("_"):
-            continue
         by, route, gradients = _BY[a.embedded]
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",

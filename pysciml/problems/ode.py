@@ -63,8 +63,11 @@ class ODEProblem:
         """The same problem with some fields changed: `prob.remake(u0=..., tspan=...)`."""
         unknown = changes.keys() - self.__dataclass_fields__.keys()
         if unknown:
-            raise InvalidInputError(f"an ODEProblem has no field {sorted(unknown)[0]!r}.", got=", ".join(sorted(unknown)),
-                                    expected=", ".join(self.__dataclass_fields__))  # fmt: skip
+            raise InvalidInputError(
+                f"an ODEProblem has no field {sorted(unknown)[0]!r}.",
+                got=", ".join(sorted(unknown)),
+                expected=", ".join(self.__dataclass_fields__),
+            )
         return replace(self, **changes)
 
     @property
@@ -96,16 +99,18 @@ def _check_tspan(tspan: Any) -> tuple[Time, Time]:
                                 fix="tspan=(0.0, 10.0); an event can end a solve early")  # fmt: skip
     if ends[0] == ends[1]:
         raise InvalidInputError("tspan must not be empty.", got=f"t0 == t1 == {ends[0]:g}", fix="tspan=(0.0, 10.0)")
-    return tuple(t if isinstance(t, torch.Tensor) else float(t) for t in (t0, t1))
+    return tuple(t if isinstance(t, torch.Tensor) else float(t) for t in (t0, t1))  # type: ignore[return-value]
 
 
 def _check_mass_matrix(mass: Any, u0: Any) -> Any:
     mass = as_floating(mass, "mass_matrix")
     (m_leaves, m_spec), (u_leaves, u_spec) = pytree.tree_flatten(mass), pytree.tree_flatten(u0)
     if m_spec != u_spec or any(m.shape != u.shape for m, u in zip(m_leaves, u_leaves, strict=True)):
-        raise InvalidInputError("mass_matrix must be the diagonal of M, in the structure and shape of u0.",
-                                got=f"shapes {[list(m.shape) for m in m_leaves]} for a state {[list(u.shape) for u in u_leaves]}",
-                                fix="mass_matrix=torch.tensor([1.0, 1.0, 0.0])")  # fmt: skip
+        raise InvalidInputError(
+            "mass_matrix must be the diagonal of M, in the structure and shape of u0.",
+            got=f"shapes {[list(m.shape) for m in m_leaves]} for a state {[list(u.shape) for u in u_leaves]}",
+            fix="mass_matrix=torch.tensor([1.0, 1.0, 0.0])",
+        )
     if any(m.requires_grad for m in m_leaves):
         raise InvalidInputError("mass_matrix cannot be differentiated.", got="a tensor that requires grad",
                                 fix="mass_matrix.detach(), or divide f by it where it is not zero")  # fmt: skip

@@ -54,6 +54,7 @@ class Layout:
 
 
 def flatten(tree: Any) -> tuple[list[torch.Tensor], Layout]:
+    """The leaves of a pytree of tensors, and where each would lie in one flat vector."""
     leaves, spec = pytree.tree_flatten(tree)
     return leaves, Layout(spec, tuple(tuple(x.shape) for x in leaves))
 

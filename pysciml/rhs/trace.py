@@ -7,11 +7,13 @@ f, and the operations that reach ATen are written down as a Graph.
 
 from __future__ import annotations
 
+import functools
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
@@ -55,7 +57,9 @@ class Program:
     def parameters(self) -> list[torch.Tensor]:
         return [*self.p, *self.captured]
 
-    def call(self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    def call(
+        self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
+    ) -> list[torch.Tensor]:
         """f at other values; captured tensors are replaced by theirs among `parameters`."""
         p = parameters[: len(self.p)]
         replaced = dict(zip(map(id, self.captured), parameters[len(self.p) :], strict=True))
@@ -96,7 +100,7 @@ class Substitute(Watch):
 
 
 def prepare(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> tuple[Program, CompiledRHS]:
-    """The program f is now and its compiled form, by the shortest way that is sure. Arguments and errors as `record`."""
+    """The program f is now and its compiled form, by the shortest way that is sure. Arguments as of `record`."""
     u_leaves, u_layout = flatten(u)
     p_leaves, p_layout = ([], None) if p is None else flatten(p)
     known = replay.recall(f, _describe(t, u_leaves, u_layout, p_leaves, p_layout))
@@ -160,9 +164,10 @@ def _explain_dtypes(error: RuntimeError, inputs: Sequence[torch.Tensor], capture
     if other is not None and "dtype" in str(error):
         wanted = "double" if state is torch.float64 else "float"
         raise InvalidInputError(
-            "the parameters that f uses and the state have different dtypes.", got=f"{other} parameters, a {state} state",
+            "the parameters that f uses and the state have different dtypes.",
+            got=f"{other} parameters, a {state} state",
             fix=f"model.{wanted}(), or u0.to({other})",
-        ) from error  # fmt: skip
+        ) from error
 
 
 def compiled(program: Program) -> CompiledRHS:
@@ -206,9 +211,14 @@ def _leaves(b: Builder, flat: Node, examples: Sequence[torch.Tensor]) -> list[tu
     pairs, start = [], 0
     for x in examples:
         stop = start + x.numel()
-        pairs.append((x.detach().clone(), b.reshape(b.view(flat, lambda i, a=start, z=stop: i[a:z]), tuple(x.shape))))
+        leaf = b.view(flat, functools.partial(_cut, start=start, stop=stop))
+        pairs.append((x.detach().clone(), b.reshape(leaf, tuple(x.shape))))
         start = stop
     return pairs
+
+
+def _cut(index: np.ndarray, start: int, stop: int) -> np.ndarray:
+    return index[start:stop]
 
 
 def _split(program: Program, xs: Sequence[torch.Tensor]):
@@ -222,14 +232,14 @@ def _f(program, t, u, p, v):
 
 
 def _vjp(program, t, u, p, v):
-    _, pull = torch.func.vjp(lambda *u: tuple(program.call(t, u, p)), *u)
+    _, pull, *_ = torch.func.vjp(lambda *u: tuple(program.call(t, u, p)), *u)
     return pull(tuple(v))
 
 
 def _vjp_p(program, t, u, p, v):
     if not p:
         return (t.new_zeros(0),)
-    _, pull = torch.func.vjp(lambda *p: tuple(program.call(t, u, p)), *p)
+    _, pull, *_ = torch.func.vjp(lambda *p: tuple(program.call(t, u, p)), *p)
     return pull(tuple(v))
 
 
@@ -259,13 +269,20 @@ def check_against_torch(program: Program, graph: Graph) -> None:
     """
     generator = torch.Generator().manual_seed(0)
     for spread in (0.0, 1e-2):
-        nudge = [spread * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device) for x in (program.t, *program.u)]
+        nudge = [
+            spread * torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
+            for x in (program.t, *program.u)
+        ]
         t, *u = (x + d * (1 + x.abs()) for x, d in zip((program.t, *program.u), nudge, strict=True))
         with torch.no_grad():
             truth = torch.cat([x.reshape(-1) for x in _derivative(program.apply(t, u, program.p), program.u_layout)])
-        flat = [torch.cat([*(x.detach().reshape(-1) for x in xs), truth.new_zeros(0)]) for xs in (u, program.parameters)]
+        flat = [
+            torch.cat([*(x.detach().reshape(-1) for x in xs), truth.new_zeros(0)]) for xs in (u, program.parameters)
+        ]
         ours = evaluate(graph, t=t.cpu(), u=flat[0].cpu(), p=flat[1].cpu())
-        if not torch.allclose(ours, truth.cpu().double(), rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True):
+        if not torch.allclose(
+            ours, truth.cpu().double(), rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True
+        ):
             raise TraceError(
                 "the compiled right-hand side differs from f: it computes something torch cannot see.", op="check",
                 got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
@@ -295,7 +312,9 @@ def _match(like: Any, out: Any, ordered: list) -> bool:
         ordered[like] = out
         return isinstance(out, torch.Tensor)
     if isinstance(like, dict):
-        return isinstance(out, dict) and like.keys() == out.keys() and all(_match(like[k], out[k], ordered) for k in like)
+        return (
+            isinstance(out, dict) and like.keys() == out.keys() and all(_match(like[k], out[k], ordered) for k in like)
+        )
     same = isinstance(out, (tuple, list)) and len(out) == len(like)
     return same and all(_match(a, b, ordered) for a, b in zip(like, out, strict=True))
 
@@ -313,8 +332,14 @@ def _sketch(tree: Any, layout: Layout | None = None) -> str:
 def _check_derivative(leaves: Sequence[torch.Tensor], u: Sequence[torch.Tensor]) -> None:
     for du, x in zip(leaves, u, strict=True):
         if du.shape != x.shape:
-            raise InvalidInputError("f must return a derivative of the state's shape.", got=f"{list(du.shape)} for a state {list(x.shape)}",
-                                    fix="check reshapes and sums in f; torch.stack joins scalars into a vector")  # fmt: skip
+            raise InvalidInputError(
+                "f must return a derivative of the state's shape.",
+                got=f"{list(du.shape)} for a state {list(x.shape)}",
+                fix="check reshapes and sums in f; torch.stack joins scalars into a vector",
+            )
         if du.dtype != x.dtype:
-            raise InvalidInputError("f must return the state's dtype.", got=f"{du.dtype} for a state of {x.dtype}",
-                                    fix="model.double(), or u0.float(), so that both agree")  # fmt: skip
+            raise InvalidInputError(
+                "f must return the state's dtype.",
+                got=f"{du.dtype} for a state of {x.dtype}",
+                fix="model.double(), or u0.float(), so that both agree",
+            )

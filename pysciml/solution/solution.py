@@ -56,8 +56,12 @@ class Solution:
         slack = 1e-12 * max(abs(low), abs(high), high - low)
         flat = t.reshape(-1).to(device=self.t.device, dtype=self.t.dtype)
         if flat.numel() == 0 or not bool(((flat.detach() >= low - slack) & (flat.detach() <= high + slack)).all()):
-            raise InvalidInputError("sol(t) needs times inside the span.", got=f"t={t.detach().tolist()!r:.80}",
-                                    expected=f"{low:g} <= t <= {high:g}", fix="prob.remake(tspan=...) and solve further")  # fmt: skip
+            raise InvalidInputError(
+                "sol(t) needs times inside the span.",
+                got=f"t={t.detach().tolist()!r:.80}",
+                expected=f"{low:g} <= t <= {high:g}",
+                fix="prob.remake(tspan=...) and solve further",
+            )
         return pytree.tree_map(lambda x: x.reshape(*t.shape, *x.shape[1:]), self._dense(flat))
 
     def plot(self, **options: Any) -> Any:

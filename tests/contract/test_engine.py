@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 import torch
 from finite_differences import gradient, relative_error
@@ -18,7 +20,9 @@ pytestmark = pytest.mark.parametrize("engine", ENGINES)
 algorithms = pytest.mark.parametrize("alg", [ps.CVODE_BDF(), ps.CVODE_Adams()], ids=lambda a: a.name)
 problems = pytest.mark.parametrize("problem", SMOOTH, ids=lambda p: p.name)
 sensitivities = pytest.mark.parametrize(
-    "sensealg", [ps.GaussAdjoint(), ps.InterpolatingAdjoint(checkpoints=30), ps.ForwardSensitivity()], ids=lambda s: s.name
+    "sensealg",
+    [ps.GaussAdjoint(), ps.InterpolatingAdjoint(checkpoints=30), ps.ForwardSensitivity()],
+    ids=lambda s: s.name,
 )
 
 
@@ -47,10 +51,12 @@ def test_reaches_the_exact_solution(engine, alg, problem):
 def test_error_falls_with_the_tolerance(engine, alg):
     problem = SMOOTH[1]
     errors = [
-        relative_error(states(problem, engine, alg=alg, tol={"reltol": tol, "abstol": tol}).u, problem.exact(problem.times))
+        relative_error(
+            states(problem, engine, alg=alg, tol={"reltol": tol, "abstol": tol}).u, problem.exact(problem.times)
+        )
         for tol in (1e-4, 1e-6, 1e-8, 1e-10)
     ]
-    assert all(fine < coarse / 5 for coarse, fine in zip(errors, errors[1:], strict=False)), errors
+    assert all(fine < coarse / 5 for coarse, fine in pairwise(errors)), errors
 
 
 @algorithms
@@ -277,7 +283,9 @@ def test_dae_gradients_of_initial_state_times_and_algebraic_variables(engine):
 
 def test_a_mass_matrix_without_zeros(engine):
     mass = vector(2.0, 0.5)
-    sol = ps.solve(ps.ODEProblem(lambda t, u: -u, vector(1.0, 1.0), (0.0, 1.0), mass_matrix=mass), engine=engine, **TIGHT)
+    sol = ps.solve(
+        ps.ODEProblem(lambda t, u: -u, vector(1.0, 1.0), (0.0, 1.0), mass_matrix=mass), engine=engine, **TIGHT
+    )
     assert torch.allclose(sol.u[-1], torch.exp(-1.0 / mass), rtol=1e-7)
 
 

@@ -34,13 +34,13 @@ class NumpyFunction:
             if flat.size != rows * columns:
                 raise ValueError(f"{name} holds {flat.size} numbers where {rows}x{columns} are needed")
             if flat.size:
-                buffer.set_arg(place, memoryview(flat))
+                buffer.set_arg(place, memoryview(flat))  # type: ignore[arg-type]
                 held.append(flat)
         results = {}
         for name, (place, shape, nonzeros) in self._outputs.items():
             flat = np.zeros(shape[0] * shape[1] if nonzeros is None else nonzeros.size)
             if flat.size:
-                buffer.set_res(place, memoryview(flat))
+                buffer.set_res(place, memoryview(flat))  # type: ignore[arg-type]
             results[name] = (flat, shape, nonzeros)
         trigger()
         return {name: _dense(*result) for name, result in results.items()}, buffer

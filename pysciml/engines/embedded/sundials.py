@@ -19,6 +19,7 @@ import casadi as ca
 import numpy as np
 
 from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
+from pysciml.algorithms.sundials import SundialsAlgorithm
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.embedded.buffers import NumpyFunction
 from pysciml.engines.embedded.listen import listening
@@ -32,20 +33,31 @@ MAXITERS = 100_000
 _KEPT_INTEGRATORS = 64
 _NEWTON_SCHEMES = {"Dense": "direct", "GMRES": "gmres", "BCG": "bcgstab", "TFQMR": "tfqmr"}
 _FLAGS = {
-    "TOO_MUCH_WORK": ReturnCode.MaxIters, "ERR_FAILURE": ReturnCode.DtLessThanMin,
-    "CONV_FAILURE": ReturnCode.ConvergenceFailure, "CONV_FAIL": ReturnCode.ConvergenceFailure,
-    "TOO_MUCH_ACC": ReturnCode.DtLessThanMin, "RHSFUNC": ReturnCode.Unstable, "FIRST_RHSFUNC": ReturnCode.Unstable, "REPTD_RHSFUNC": ReturnCode.Unstable,
-    "UNREC_RHSFUNC": ReturnCode.Unstable, "FIRST_RES": ReturnCode.Unstable, "REP_RES": ReturnCode.Unstable, "RES": ReturnCode.Unstable,
-    "LSETUP": ReturnCode.ConvergenceFailure, "LSOLVE": ReturnCode.ConvergenceFailure,
-    "LINESEARCH": ReturnCode.InitialFailure, "NO_RECOVERY": ReturnCode.InitialFailure, "BAD_EWT": ReturnCode.Unstable,
-}  # fmt: skip
+    "TOO_MUCH_WORK": ReturnCode.MaxIters,
+    "ERR_FAILURE": ReturnCode.DtLessThanMin,
+    "CONV_FAILURE": ReturnCode.ConvergenceFailure,
+    "CONV_FAIL": ReturnCode.ConvergenceFailure,
+    "TOO_MUCH_ACC": ReturnCode.DtLessThanMin,
+    "RHSFUNC": ReturnCode.Unstable,
+    "FIRST_RHSFUNC": ReturnCode.Unstable,
+    "REPTD_RHSFUNC": ReturnCode.Unstable,
+    "UNREC_RHSFUNC": ReturnCode.Unstable,
+    "FIRST_RES": ReturnCode.Unstable,
+    "REP_RES": ReturnCode.Unstable,
+    "RES": ReturnCode.Unstable,
+    "LSETUP": ReturnCode.ConvergenceFailure,
+    "LSOLVE": ReturnCode.ConvergenceFailure,
+    "LINESEARCH": ReturnCode.InitialFailure,
+    "NO_RECOVERY": ReturnCode.InitialFailure,
+    "BAD_EWT": ReturnCode.Unstable,
+}
 
 
 @dataclass(frozen=True)
 class _Plan:
     """Everything an integrator is built for."""
 
-    alg: Algorithm
+    alg: SundialsAlgorithm
     reltol: float
     abstol: float | tuple[float, ...]
     grid: bytes
@@ -104,7 +116,11 @@ class _Integrator:
         options = _options(replace(self.plan, alg=CVODE_BDF(linear_solver=self.plan.alg.linear_solver)))
         ode = {"t": dae["t"], "x": both, "p": dae["p"], "ode": slope}
         solver = ca.integrator("reduced", "cvodes", ode, 0.0, self.grid, options)
-        x0, z0, p = ca.MX.sym("x0", self.differential.size), ca.MX.sym("z0", self.algebraic.size), ca.MX.sym("p", self.m + 1)
+        x0, z0, p = (
+            ca.MX.sym("x0", self.differential.size),
+            ca.MX.sym("z0", self.algebraic.size),
+            ca.MX.sym("p", self.m + 1),
+        )
         g = ca.Function("g", [dae["z"], dae["x"], dae["p"], dae["t"]], [dae["alg"]])
         consistent = ca.rootfinder("consistent", "newton", g)(z0, x0, p, 0.0)
         final = solver(x0=ca.vertcat(x0, consistent), p=p)["xf"]
@@ -157,11 +173,12 @@ def _options(plan: _Plan) -> dict[str, Any]:
         options["max_krylov"] = alg.krylov_dim
     if plan.dtmax:
         options["max_step_size"] = plan.dtmax
-    if isinstance(alg, IDA):
-        return options
-    options["linear_multistep_method"] = "bdf" if isinstance(alg, CVODE_BDF) else "adams"
-    options["nonlinear_solver_iteration"] = alg.method.lower()
-    return options | ({"step0": plan.dt} if plan.dt else {})
+    if isinstance(alg, (CVODE_BDF, CVODE_Adams)):
+        options["linear_multistep_method"] = "bdf" if isinstance(alg, CVODE_BDF) else "adams"
+        options["nonlinear_solver_iteration"] = alg.method.lower()
+        if plan.dt:
+            options["step0"] = plan.dt
+    return options
 
 
 class SundialsEngine:
@@ -171,8 +188,12 @@ class SundialsEngine:
 
     def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
         if dt is not None and isinstance(alg, IDA):
-            raise UnsupportedError("`IDA` chooses its first step itself.", got=f"dt={dt!r}", expected="dtmax, a largest step",
-                                   fix="pysciml.solve(prob, pysciml.IDA()) without dt")  # fmt: skip
+            raise UnsupportedError(
+                "`IDA` chooses its first step itself.",
+                got=f"dt={dt!r}",
+                expected="dtmax, a largest step",
+                fix="pysciml.solve(prob, pysciml.IDA()) without dt",
+            )
         if not isinstance(sensealg, (GaussAdjoint, InterpolatingAdjoint, ForwardSensitivity)):
             raise UnsupportedError(
                 f"`{sensealg.name}` is not available for {alg.name} in the embedded engine.",
@@ -181,9 +202,10 @@ class SundialsEngine:
             )  # fmt: skip
         if sensealg.alg is not None and not isinstance(sensealg.alg, type(alg)):
             raise UnsupportedError(
-                "CasADi solves backwards with the forward algorithm.", got=f"sensealg.alg={sensealg.alg!r} for {alg.name}",
+                "CasADi solves backwards with the forward algorithm.",
+                got=f"sensealg.alg={sensealg.alg!r} for {alg.name}",
                 fix=f"{sensealg.name}() without alg",
-            )  # fmt: skip
+            )
 
     def solve(self, request: Request) -> Trajectory:
         integrator = _integrator(request)
@@ -222,7 +244,9 @@ class SundialsEngine:
         gradient = np.einsum("sdt,st->d", moved, integrator.seed(cotangents))
         return self._pullback(integrator, request, gradient[:states], gradient[states:], start)
 
-    def _pullback(self, integrator: _Integrator, request: Request, adj_x0: np.ndarray, adj_p: np.ndarray, start: float) -> Pullback:
+    def _pullback(
+        self, integrator: _Integrator, request: Request, adj_x0: np.ndarray, adj_p: np.ndarray, start: float
+    ) -> Pullback:
         # CasADi does not hand out what its backward integrator counted.
         stats = Stats(wall_time=time.perf_counter() - start, engine=self.name, alg=request.alg.name)
         du0 = np.zeros(request.rhs.n)
@@ -236,14 +260,16 @@ class SundialsEngine:
         du = np.stack([_evaluate(request, "f", t, row) for t, row in zip(ts, u, strict=True)])
         if request.mass is None:
             return du
-        return np.stack([_dae_derivative(request, t, row, d) for t, row, d in zip(ts, u, du, strict=True)])
+        return np.stack(
+            [_dae_derivative(request, request.mass, t, row, d) for t, row, d in zip(ts, u, du, strict=True)]
+        )
 
 
-def _dae_derivative(request: Request, t: float, u: np.ndarray, f: np.ndarray) -> np.ndarray:
+def _dae_derivative(request: Request, mass: np.ndarray, t: float, u: np.ndarray, f: np.ndarray) -> np.ndarray:
     """u' on an index-1 DAE: x' from its equation, and z' from 0 = d/dt g(t, x, z)."""
-    a, d = np.flatnonzero(request.mass == 0), np.flatnonzero(request.mass)
+    a, d = np.flatnonzero(mass == 0), np.flatnonzero(mass)
     du = np.zeros_like(u)
-    du[d] = f[d] / request.mass[d]
+    du[d] = f[d] / mass[d]
     if a.size:
         jac = _evaluate(request, "jac", t, u).reshape(u.size, u.size)
         tgrad = _evaluate(request, "tgrad", t, u)
@@ -273,13 +299,17 @@ def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
 
 
 def _plan(request: Request, backward: bool) -> _Plan:
-    sense = request.sensealg
+    sense, alg = request.sensealg, request.alg
+    if backward and isinstance(sense.alg, SundialsAlgorithm):
+        alg = sense.alg
+    if not isinstance(alg, SundialsAlgorithm):
+        raise TypeError(f"{alg.name} is not an algorithm of SUNDIALS")
     reltol = sense.reltol if backward and sense.reltol else request.reltol
     abstol: Any = sense.abstol if backward and sense.abstol else request.abstol
     backwards = request.t1 < request.t0
     grid = np.abs(request.ts - request.t0)
     return _Plan(
-        alg=(sense.alg if backward and sense.alg else request.alg), reltol=float(reltol),
+        alg=alg, reltol=float(reltol),
         abstol=float(abstol) if np.ndim(abstol) == 0 else tuple(abstol.tolist()), grid=grid.tobytes(),
         backwards=backwards, mass=None if request.mass is None else request.mass.tobytes(), dt=request.dt,
         dtmax=request.dtmax, maxiters=request.maxiters or MAXITERS,
@@ -309,7 +339,9 @@ def _solve_error(message: str, said: str, request: Request, direction: str) -> B
     reached = re.findall(r"[Aa]t t = (\S+?),? ", said)
     sign = -1.0 if request.t1 < request.t0 else 1.0
     t = request.t0 + sign * float(reached[-1]) if reached else float("nan")
-    return _stopped(request, direction, retcode, t, None, f"{flag[1]} from SUNDIALS" if flag else message.splitlines()[-1])
+    return _stopped(
+        request, direction, retcode, t, None, f"{flag[1]} from SUNDIALS" if flag else message.splitlines()[-1]
+    )
 
 
 def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, stats, detail: str) -> SolveError:
@@ -317,8 +349,10 @@ def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, st
     remedy = retcode.remedy
     if direction == "backward":
         loose = 10 * request.reltol
-        remedy = (f"sensealg=pysciml.InterpolatingAdjoint(checkpoints=20), or sensealg=pysciml.GaussAdjoint(reltol={loose:g}, "
-                  f"abstol=...) to loosen the backward solve alone; or {remedy}")  # fmt: skip
+        remedy = (
+            "sensealg=pysciml.InterpolatingAdjoint(checkpoints=20), or sensealg=pysciml.GaussAdjoint("
+            f"reltol={loose:g}, abstol=...) to loosen the backward solve alone; or {remedy}"
+        )
     return SolveError(
         f"the {direction} solve by {request.alg.name} stopped{where}, of the span ({request.t0:g}, {request.t1:g}): "
         f"{retcode.name}.\nLikely cause: {retcode.cause}.", retcode=retcode, t=t, direction=direction, stats=stats,
@@ -338,7 +372,7 @@ def _stats(raw: dict[str, Any], alg: Algorithm, wall_time: float) -> Stats:
                  nreject=raw.get("netfails"), wall_time=wall_time, engine="embedded", alg=alg.name)  # fmt: skip
 
 
-def algorithm_for(mass: np.ndarray | None) -> Algorithm:
+def algorithm_for(mass: np.ndarray | None) -> SundialsAlgorithm:
     """What the embedded engine takes when none is named: it must be right for stiff and non-stiff alike."""
     return CVODE_BDF() if mass is None else IDA()
 
