@@ -7,18 +7,24 @@ before anything is traced.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pysciml.errors import TraceError
 from pysciml.rhs import aten
+from pysciml.rhs.aten.common import Mask
+from pysciml.rhs.aten.indexing import overwrite
+from pysciml.rhs.decompositions import DECOMPOSITIONS
 from pysciml.rhs.graph import Builder, Node
-from pysciml.rhs.record import user_location
+from pysciml.rhs.record import located, user_location
 
 _EXTRA_DECOMPOSITIONS = (
     "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "celu", "softplus", "softshrink",
@@ -50,17 +56,29 @@ def decompositions() -> dict[Any, Callable]:
     return {op: rewrite for op, rewrite in table.items() if _name(op) not in aten.RULES}
 
 
+def _own(op: Any) -> Callable | None:
+    """Our way to write an operation, or one of its overloads, in simpler ones."""
+    if op._schema.is_mutable:
+        return None
+    return DECOMPOSITIONS.get(f"{_name(op)}.{op._overloadname}") or DECOMPOSITIONS.get(_name(op))
+
+
 def _name(op: Any) -> str:
     return op._schema.name.split("::")[-1] if hasattr(op, "_schema") else str(op)
 
 
 class GraphTracer(TorchDispatchMode):
-    """Maps the tensors that pass by to nodes, and lets torch compute the example values beside them."""
+    """Maps the tensors that pass by to nodes, and lets torch compute the example values beside them.
+
+    A tensor that is written in place may share its memory with others. From the first write on, what the memory holds
+    is one node, and every tensor in it is a view of that.
+    """
 
     def __init__(self, builder: Builder):
         super().__init__()
         self.builder = builder
-        self._nodes: dict[int, Node | None] = {}  # None: overwritten through another view of the same storage
+        self._nodes: dict[int, Node] = {}
+        self._memory: dict[int, Node] = {}  # by storage: all of its elements
         self._kept: list[torch.Tensor] = []  # an id stays unique only while its tensor lives
 
     @classmethod
@@ -76,65 +94,140 @@ class GraphTracer(TorchDispatchMode):
 
     def node(self, x: torch.Tensor) -> Node:
         """The node of a tensor; one never seen before is a constant."""
+        if self._memory and _storage(x) in self._memory:
+            return self.builder.view(self._memory[_storage(x)], lambda places: places[_places_in_memory(x)])
         if id(x) not in self._nodes:
-            self.bind(x, self.builder.constant(x.detach().cpu().numpy()))
-        node = self._nodes[id(x)]
-        if node is None:
-            raise TraceError("a tensor is read after it was changed through another view of it.",
-                             fix="build the result with torch.stack or torch.cat instead")  # fmt: skip
-        return node
+            self.bind(x, self.builder.constant(x.detach().cpu().numpy(force=True)))
+        return self._nodes[id(x)]
+
+    def _tracked(self, x: torch.Tensor) -> bool:
+        return id(x) in self._nodes or bool(self._memory and _storage(x) in self._memory)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        if not any(id(x) in self._nodes for x in tensors):
+        if not any(map(self._tracked, tensors)):
             return func(*args, **kwargs)
+        if func._schema.is_mutable:
+            return self._write_in_place(func, args, kwargs)
         out = self._rewritten(func, args, kwargs)
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
-        self._write(func, args, kwargs, out)
+        nodes = self._apply(_name(func), func, args, kwargs)
+        for x, node in zip(pytree.tree_leaves(out), nodes, strict=True):
+            self.bind(x, node)
         return out
 
     def _rewritten(self, func: Any, args: tuple, kwargs: dict) -> Any:
         with self:
+            own = _own(func)
+            if own is not None:
+                return own(*args, **kwargs)
             if func in decompositions():
                 return decompositions()[func](*args, **kwargs)
             return NotImplemented if _name(func) in aten.RULES else func.decompose(*args, **kwargs)
 
-    def _write(self, func: Any, args: tuple, kwargs: dict, out: Any) -> None:
-        name = _name(func)
-        in_place = func._schema.is_mutable
-        name = name.removesuffix("_") if in_place else name
-        if name not in aten.RULES or (in_place and not _name(func).endswith("_")):
+    def _apply(self, name: str, func: Any, args: tuple, kwargs: dict) -> list[Node]:
+        if name not in aten.RULES:
             self._no_rule(func)
+        args = _explicit(name, args)
         args, kwargs = pytree.tree_map_only(torch.Tensor, self.node, (args, kwargs))
+        args = pytree.tree_map_only(_BooleanIndex, lambda index: Mask(self.node(index.x)), args)
         try:
             result = aten.RULES[name](self.builder, *args, **kwargs)
         except TraceError as error:
-            location, source = user_location()
-            raise TraceError(error.what, op=error.op, location=location, source=source, fix=error.fix) from None
-        if in_place:
-            self._mark_overwritten(out)
-        for x, node in zip(pytree.tree_leaves(out), result if isinstance(result, (list, tuple)) else [result], strict=True):
-            self.bind(x, node)
+            raise located(error, user_location()) from None
+        return list(result) if isinstance(result, (list, tuple)) else [result]
 
-    def _mark_overwritten(self, x: torch.Tensor) -> None:
-        storage = x.untyped_storage()._cdata
-        for other in self._kept:
-            if other is not x and other.untyped_storage()._cdata == storage and id(other) in self._nodes:
-                self._nodes[id(other)] = None
+    def _write_in_place(self, func: Any, args: tuple, kwargs: dict) -> torch.Tensor:
+        name, target = _name(func), args[0]
+        if not name.endswith("_"):
+            self._no_rule(func)
+        memory = self._memory_of(target)
+        (value,) = self._value_of_write(name.removesuffix("_"), func, args, kwargs)
+        self._memory[_storage(target)] = overwrite(
+            self.builder, memory, value, lambda places: places[_places_in_memory(target)]
+        )
+        self._kept.append(target)
+        return func(*args, **kwargs)
+
+    def _value_of_write(self, name: str, func: Any, args: tuple, kwargs: dict) -> list[Node]:
+        """What `x.op_(...)` writes: the value of the operation that does not write."""
+        if name in aten.RULES:
+            return self._apply(name, func, args, kwargs)
+        pure = getattr(getattr(torch.ops.aten, name, None), func._overloadname, None)
+        if pure is None:
+            self._no_rule(func)
+        with self:
+            return [self.node(pure(*args, **kwargs))]
+
+    def _memory_of(self, x: torch.Tensor) -> Node:
+        """All elements of the storage that x lies in, before it is written for the first time."""
+        storage = _storage(x)
+        if storage in self._memory:
+            return self._memory[storage]
+        elements = torch.empty(0, dtype=x.dtype, device=x.device).set_(x.untyped_storage())
+        memory = self.builder.constant(elements.cpu().numpy())
+        for other in [
+            y for y in self._kept if id(y) in self._nodes and not y._is_zerotensor() and _storage(y) == storage
+        ]:
+            places = _places_in_memory(other)
+            memory = overwrite(self.builder, memory, self._nodes[id(other)], lambda i, places=places: i[places])
+        return memory
 
     def _no_rule(self, func: Any) -> None:
         location, source = user_location()
         value = _name(func) == "_local_scalar_dense"
         raise TraceError(
             "the value of a tensor is needed while tracing." if value else f"`{func}` has no compiled form.",
-            op=str(func), location=location, source=source,
-            fix="choose with torch.where instead of `if`" if value else
-                "write this step with other torch operations, or solve it with eager torch: "
-                'pysciml.solve(prob, pysciml.DP5(), route="callback")',
+            op=_name(func), location=location, source=source,
+            fix="choose with torch.where instead of `if`" if value else "write this step with other torch operations, or "
+                + _CALLBACK,
         )  # fmt: skip
+
+
+_CALLBACK = 'solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")'
+
+
+def _storage(x: torch.Tensor) -> int | None:
+    return None if x._is_zerotensor() else x.untyped_storage()._cdata
+
+
+def _places_in_memory(x: torch.Tensor) -> np.ndarray:
+    """Where in its storage each element of x lies."""
+    return _storage_places(x).as_strided(x.shape, x.stride(), x.storage_offset()).numpy()
+
+
+def _storage_places(x: torch.Tensor) -> torch.Tensor:
+    return torch.arange(x.untyped_storage().nbytes() // x.element_size())
+
+
+class _BooleanIndex:
+    def __init__(self, x: torch.Tensor):
+        self.x = x
+
+
+def _explicit(name: str, args: tuple) -> tuple:
+    """Arguments with what a rule could not see in a Node: that an index is boolean, or how a tensor lies in memory."""
+    if name in ("index", "index_put", "_unsafe_index", "_unsafe_index_put"):
+        boolean = [_BooleanIndex(k) if k is not None and k.dtype == torch.bool else k for k in args[1]]
+        return (args[0], boolean, *args[2:])
+    if name == "as_strided":
+        return (args[0], _places(*args))
+    if name == "as_strided_scatter":
+        return (*args[:2], _places(args[0], *args[2:]))
+    return args
+
+
+def _places(x: torch.Tensor, size: Sequence[int], stride: Sequence[int], offset: int | None = None) -> np.ndarray:
+    """Which element of x, counted in row-major order, lies at each place of `x.as_strided(size, stride, offset)`."""
+    storage = torch.full_like(_storage_places(x), -1)
+    storage.as_strided(x.shape, x.stride(), x.storage_offset()).copy_(torch.arange(x.numel()).reshape(x.shape))
+    places = storage.as_strided(size, stride, x.storage_offset() if offset is None else offset)
+    if (places < 0).any():
+        raise TraceError("`as_strided` reads outside of its tensor.", op="as_strided", fix="slice the larger tensor")
+    return places.numpy()
 
 
 def trace_calls(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequence[tuple[torch.Tensor, Node]],
@@ -143,6 +236,24 @@ def trace_calls(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequenc
     tracer = GraphTracer(builder)
     for x, node in inputs:
         tracer.bind(x, node)
-    with torch.no_grad(), tracer:
-        outputs = torch.func.functionalize(function)(*(x for x, _ in inputs))
+    try:
+        # vmap warns that it goes slowly over operations without a batching rule: not here, where it only writes down.
+        with warnings.catch_warnings(), torch.no_grad(), tracer:
+            warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
+            outputs = function(*(x for x, _ in inputs))
+    except TraceError:
+        raise
+    except Exception as error:
+        raise _refused_by_torch(error) from error
     return [tracer.node(x) for x in outputs]
+
+
+def _refused_by_torch(error: Exception) -> TraceError:
+    """f itself has run before, so this is about its transformation: an operation without derivative, most likely."""
+    named = re.search(r"aten::(\w+)", str(error))
+    location, source = user_location(error.__traceback__)
+    return TraceError(
+        "torch cannot differentiate the right-hand side.", op=named[1] if named else type(error).__name__,
+        location=location, source=source, got=str(error).partition("\n")[0],
+        fix="write this step with other torch operations, or " + _CALLBACK,
+    )  # fmt: skip

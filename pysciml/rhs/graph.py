@@ -35,7 +35,7 @@ UNARY: dict[str, Callable] = {
 
 BINARY: dict[str, Callable] = {
     "add": torch.add, "sub": torch.sub, "mul": torch.mul, "div": torch.div, "pow": torch.pow,
-    "atan2": torch.atan2, "maximum": torch.maximum, "minimum": torch.minimum,
+    "fmod": torch.fmod, "atan2": torch.atan2, "maximum": torch.maximum, "minimum": torch.minimum,
     "eq": lambda a, b: (a == b).to(a.dtype), "ne": lambda a, b: (a != b).to(a.dtype),
     "lt": lambda a, b: (a < b).to(a.dtype), "le": lambda a, b: (a <= b).to(a.dtype),
     "gt": lambda a, b: (a > b).to(a.dtype), "ge": lambda a, b: (a >= b).to(a.dtype),

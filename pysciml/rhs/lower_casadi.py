@@ -17,25 +17,56 @@ from pysciml.rhs.graph import Graph, Node
 # about 100 ns an array operation for MX.
 SCALAR_LIMIT = 400
 
+
+def _if(condition, x):
+    """x where the condition holds, else 0. Unlike a product, this is safe where x is not finite."""
+    return type(condition).binary(ca.OP_IF_ELSE_ZERO, condition, x)
+
+
 _UNARY = {
     "neg": lambda x: -x, "abs": ca.fabs, "sign": ca.sign, "exp": ca.exp, "expm1": ca.expm1, "log": ca.log,
     "log1p": ca.log1p, "sqrt": ca.sqrt, "sin": ca.sin, "cos": ca.cos, "tan": ca.tan, "asin": ca.asin, "acos": ca.acos,
     "atan": ca.atan, "sinh": ca.sinh, "cosh": ca.cosh, "tanh": ca.tanh, "asinh": ca.asinh, "acosh": ca.acosh,
     "atanh": ca.atanh, "erf": ca.erf, "floor": ca.floor, "ceil": ca.ceil, "not": ca.logic_not,
-    # tanh and not 1/(1+exp(-x)): the same function, without overflow in exp for large negative x.
-    "sigmoid": lambda x: 0.5 + 0.5 * ca.tanh(0.5 * x),
+    "sigmoid": lambda x: 1 / (1 + ca.exp(_if(x < -700, 700.0) + _if(ca.logic_not(x < -700), -x))),  # exp(710) is inf
 }  # fmt: skip
 
 
-def _tie(choose):
-    """max and min whose derivative at a tie is split evenly, as torch splits it."""
-    return lambda a, b: ca.if_else(ca.eq(a, b), 0.5 * a + 0.5 * b, choose(a, b))
+def _extreme(first, second):
+    """max or min: a tie's derivative is split evenly and NaN gets through, as in torch. C's fmax drops NaN."""
+
+    def choose(a, b):
+        one, other = first(a, b), second(a, b)
+        return _if(one, a) + _if(other, b) + _if(ca.logic_not(ca.logic_or(one, other)), 0.5 * a + 0.5 * b)
+
+    return choose
+
+
+def _pow(a, b):
+    """a**b, with torch's derivatives at a = 0: none in b, where CasADi's rule has log(0) * 0."""
+    if b.is_constant():
+        return ca.power(a, b)
+    zero = ca.eq(a, 0)
+    # What b means at a = 0 (negative, 0, below 1, 1, above 1), in a form that has no derivative in b.
+    at_zero = -1.0 * (b < 0) + 0.5 * (b > 0) + 0.5 * (b >= 1) + 1.0 * (b > 1)
+    return _if(ca.logic_not(zero), ca.power(a + zero, b)) + _if(zero, ca.power(a, at_zero))
+
+
+def _atan2(y, x):
+    """CasADi's, but with derivatives 0 at the origin, as in torch, and not NaN."""
+    origin = ca.logic_and(ca.eq(x, 0), ca.eq(y, 0))
+    return _if(ca.logic_not(origin), ca.atan2(y, x + origin))
+
+
+def _is_number(x):
+    """1 unless NaN. CasADi simplifies x == x to 1."""
+    return ca.logic_or(x < 0, x >= 0)
 
 
 _BINARY = {
     "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "pow": ca.power, "atan2": ca.atan2, "maximum": _tie(ca.fmax), "minimum": _tie(ca.fmin), "eq": ca.eq, "ne": ca.ne,
-    "lt": ca.lt, "le": ca.le, "gt": ca.gt, "ge": ca.ge, "and": ca.logic_and, "or": ca.logic_or,
+    "pow": _pow, "fmod": ca.fmod, "atan2": _atan2, "maximum": _extreme(ca.gt, ca.lt), "minimum": _extreme(ca.lt, ca.gt),
+    "eq": ca.eq, "ne": ca.ne, "lt": ca.lt, "le": ca.le, "gt": ca.gt, "ge": ca.ge, "and": ca.logic_and, "or": ca.logic_or,
 }  # fmt: skip
 
 
@@ -56,7 +87,8 @@ def symbols(graph: Graph, scalar: bool | None = None) -> tuple[dict, object]:
 def function(graph: Graph, name: str = "f", scalar: bool | None = None) -> ca.Function:
     """The graph as a CasADi Function of its inputs, in their order and under their names."""
     inputs, output = symbols(graph, scalar)
-    return ca.Function(name, list(inputs.values()), [ca.densify(output)], list(inputs), ["out"])
+    # CasADi reserves the names "jac" and "hess".
+    return ca.Function(f"rhs_{name}", list(inputs.values()), [ca.densify(output)], list(inputs), ["out"])
 
 
 def _lower(node: Node, args: list, kind) -> object:
@@ -65,6 +97,8 @@ def _lower(node: Node, args: list, kind) -> object:
         return kind(ca.DM(node.data.ravel()))
     if op in _UNARY:
         return _UNARY[op](args[0])
+    if op in ("eq", "ne") and node.args[0] is node.args[1]:
+        return _is_number(args[0]) if op == "eq" else ca.logic_not(_is_number(args[0]))
     if op in _BINARY:
         return _BINARY[op](*args)
     if op == "where":
@@ -82,11 +116,9 @@ def _lower(node: Node, args: list, kind) -> object:
 
 
 def _where(cond, a, b):
-    n = max(x.numel() for x in (cond, a, b))
-    a, b = (ca.repmat(x, n, 1) if x.numel() != n else x for x in (a, b))
-    if cond.numel() != n:
-        cond = ca.repmat(cond, n, 1)
-    return ca.if_else_zero(cond, a) + ca.if_else_zero(ca.logic_not(cond), b)
+    cond = ca.ne(cond, 0)
+    parts = [_if(c, x) for c, x in ((cond, a), (ca.logic_not(cond), b)) if not x.is_zero()]
+    return sum(parts[1:], parts[0]) if parts else 0 * cond
 
 
 def _gather(args: list, index: np.ndarray, kind):
@@ -94,6 +126,8 @@ def _gather(args: list, index: np.ndarray, kind):
     if (index < 0).any():
         source = ca.vertcat(ca.densify(source), kind(ca.DM.zeros(1)))
         index = np.where(index < 0, source.numel() - 1, index)
+    if source.numel() == 1:
+        return ca.repmat(source, index.size, 1)  # a list picks a row, not a column, out of a scalar
     return source[index.tolist()]
 
 
@@ -115,9 +149,25 @@ def _reduce(node: Node, x):
         return ca.vec(ca.sum1(columns))
     if node.op == "cumsum":
         return ca.vec(ca.DM(np.tril(np.ones((r, r)))) @ columns)
-    combine = {"amax": _BINARY["maximum"], "amin": _BINARY["minimum"], "prod": _BINARY["mul"]}[node.op]
-    rows = [columns[i, :] for i in range(r)]
-    while len(rows) > 1:  # a balanced tree, so that the expression is log(r) deep
+    if node.op == "prod":
+        return ca.vec(_tree(_BINARY["mul"], columns))
+    return _extreme_along(_BINARY["maximum" if node.op == "amax" else "minimum"], columns)
+
+
+def _tree(combine, columns):
+    """All rows combined into one, in a balanced tree, so that the expression is log(r) deep."""
+    rows = [columns[i, :] for i in range(columns.shape[0])]
+    while len(rows) > 1:
         pairs = [combine(a, b) for a, b in zip(rows[::2], rows[1::2], strict=False)]
         rows = pairs + rows[len(rows) - len(rows) % 2 :]
-    return ca.vec(rows[0])
+    return rows[0]
+
+
+def _extreme_along(choose, columns):
+    best = _tree(choose, columns)
+    r = columns.shape[0]
+    if r > 2:  # the tree halves a tie at each level, where torch gives every one of k equal entries 1/k
+        spread = ca.repmat(best, r, 1)
+        ties = ca.eq(columns, spread)
+        best = best + ca.sum1(_if(ties, columns - spread)) / ca.sum1(ties)
+    return ca.vec(best)

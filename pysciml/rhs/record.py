@@ -8,10 +8,14 @@ flag, shape, closure or global changes the list, and a stale trace cannot be fou
 
 from __future__ import annotations
 
+import functools
+import inspect
 import linecache
 import os
 import sys
 from collections.abc import Callable, Sequence
+from traceback import walk_stack, walk_tb
+from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -193,12 +197,34 @@ def _error(what: str, op: str, **parts: Any) -> TraceError:
     return TraceError(what, op=op, location=location, source=source, **parts)
 
 
-def user_location() -> tuple[str | None, str | None]:
-    """`file:line` and the text of the innermost line that is neither torch's nor ours."""
-    frame = sys._getframe(1)
-    while frame is not None:
+def user_location(traceback: TracebackType | None = None) -> tuple[str | None, str | None]:
+    """`file:line` and the text of the innermost line of f that is neither torch's nor ours; nothing outside of f."""
+    frames = reversed(list(walk_tb(traceback))) if traceback else walk_stack(sys._getframe(1))
+    for frame, line in frames:
         path = frame.f_code.co_filename
+        if path.startswith(_OURS) and frame.f_code.co_name in ("apply", "trace_calls"):
+            break
         if not path.startswith((_TORCH, _OURS, "<frozen")):
-            return f"{path}:{frame.f_lineno}", linecache.getline(path, frame.f_lineno).strip() or None
-        frame = frame.f_back
+            return _line(path, line)
     return None, None
+
+
+def definition(f: Callable) -> tuple[str | None, str | None]:
+    """`file:line` and the text of where f is defined."""
+    while isinstance(f, functools.partial):
+        f = f.func
+    function = inspect.unwrap(type(f).forward if isinstance(f, torch.nn.Module) else f)
+    code = getattr(function, "__code__", None) or getattr(getattr(type(f), "__call__", None), "__code__", None)
+    return (None, None) if code is None else _line(code.co_filename, code.co_firstlineno)
+
+
+def located(error: TraceError, where: tuple[str | None, str | None]) -> TraceError:
+    """The same error with a place in the user's code, unless it has one."""
+    if error.location is not None:
+        return error
+    return TraceError(error.what, op=error.op, location=where[0], source=where[1], got=error.got,
+                      expected=error.expected, fix=error.fix)  # fmt: skip
+
+
+def _line(path: str, line: int) -> tuple[str, str | None]:
+    return f"{path}:{line}", linecache.getline(path, line).strip() or None

@@ -74,7 +74,9 @@ def _transposed(n: int) -> Callable:
         x = input if batched else input.unsqueeze(0)
         stride, dilation, padding = _tuple(stride, n), _tuple(dilation, n), _tuple(padding, n)
         extra, kernel = _tuple(output_padding, n), tuple(weight.shape[2:])
-        for axis, s in enumerate(stride):  # spread the input out with zeros between, then convolve with the flipped kernel
+        for axis, s in enumerate(
+            stride
+        ):  # spread the input out with zeros between, then convolve with the flipped kernel
             x = _spread(x, 2 + axis, s)
         pads = [(d * (k - 1) - q, d * (k - 1) - q + e)
                 for k, d, q, e in zip(kernel, dilation, padding, extra, strict=True)]  # fmt: skip
@@ -98,33 +100,108 @@ def _spread(x: torch.Tensor, axis: int, step: int) -> torch.Tensor:
 
 def _pool(n: int, reduce: str) -> Callable:
     def pool(input, kernel_size, stride=None, padding=0, *args, **kwargs):
-        ceil_mode = kwargs.pop("ceil_mode", False)
-        if args or ceil_mode or any(v not in (None, True, 1, False) for v in kwargs.values()):
+        if args or any(v not in (None, True, 1, False) for v in kwargs.values()) or kwargs.get("ceil_mode"):
             raise TraceError("pooling is compiled for kernel_size, stride and padding only.", op=f"{reduce}_pool{n}d",
                              fix="drop the other arguments")  # fmt: skip
         kernel = _tuple(kernel_size, n)
         stride = _tuple(stride, n) if stride else kernel
         fill = 0.0 if reduce == "mean" else -math.inf
         seen = _patches(input, kernel, stride, [(q, q) for q in _tuple(padding, n)], (1,) * n, fill)
-        return seen.mean(-1) if reduce == "mean" else seen.amax(-1)
+        return seen.mean(-1) if reduce == "mean" else seen.max(-1).values
 
     return pool
 
 
-def _circular_pad(input, pad, mode="constant", value=None):
-    if mode != "circular":
+_SOURCE = {
+    "circular": lambda i, n: i % n,
+    "replicate": lambda i, n: i.clip(0, n - 1),
+    "reflect": lambda i, n: n - 1 - np.abs(n - 1 - np.abs(i)),
+}
+
+
+def _pad(input, pad, mode="constant", value=None):
+    if mode not in _SOURCE:
         return F.pad(input, pad, mode, value)
     for k in range(len(pad) // 2):
         axis, (lo, hi) = input.dim() - 1 - k, pad[2 * k : 2 * k + 2]
-        index = torch.arange(-lo, input.shape[axis] + hi, device=input.device) % input.shape[axis]
-        input = input.index_select(axis, index)
+        n = input.shape[axis]
+        index = _SOURCE[mode](np.arange(-lo, n + hi), n)
+        input = input.index_select(axis, torch.from_numpy(index).to(input.device))
     return input
+
+
+def _unfold(x, dimension, size, step):
+    n = (x.shape[dimension] - size) // step + 1 if x.dim() else 1
+    index = torch.from_numpy(np.arange(n)[:, None] * step + np.arange(size)).to(x.device)
+    return x.movedim(dimension, -1)[..., index].movedim(-2, dimension if dimension >= 0 else dimension - 1)
+
+
+def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
+    if enable_gqa:
+        raise TraceError("scaled_dot_product_attention with enable_gqa is not compiled.", op="scaled_dot_product_attention",
+                         fix="key.repeat_interleave(...), the same for value")  # fmt: skip
+    scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
+    if is_causal:
+        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    if attn_mask is not None:
+        boolean = attn_mask.dtype == torch.bool
+        scores = scores.masked_fill(~attn_mask, -math.inf) if boolean else scores + attn_mask
+    return scores.softmax(-1) @ value
+
+
+def _bilinear(x, y, weight, bias=None):
+    out = torch.einsum("...i,oij,...j->...o", x, weight, y)
+    return out if bias is None else out + bias
+
+
+def _cdist(x1, x2, p=2.0, compute_mode=None):
+    return torch.linalg.vector_norm(x1.unsqueeze(-2) - x2.unsqueeze(-3), p, -1)
+
+
+def _logcumsumexp(x, dim):
+    x = x.movedim(dim, -1)
+    before = torch.ones(x.shape[-1], x.shape[-1], dtype=torch.bool, device=x.device).tril()
+    return torch.where(before, x.unsqueeze(-2), -math.inf).logsumexp(-1).movedim(-1, dim)
+
+
+def _set_item(x, key, value):
+    """A boolean mask may be computed from the state as long as one value goes everywhere it is true."""
+    single = not isinstance(value, torch.Tensor) or value.dim() == 0
+    if isinstance(key, torch.Tensor) and key.dtype == torch.bool and single:
+        x.masked_fill_(key.reshape(key.shape + (1,) * (x.dim() - key.dim())), value)
+    else:
+        x[key] = value
+
+
+# torch has no derivative for these; they are flat between their steps.
+
+
+def _floor_divide(x, y):
+    return torch.div(x, y, rounding_mode="floor")
+
+
+def _reversed_floor_divide(x, y):
+    return torch.div(torch.full_like(x, y), x, rounding_mode="floor")
+
+
+def _remainder(x, y):
+    return torch.remainder(x if isinstance(x, torch.Tensor) else torch.full_like(y, x), y)
+
+
+def _heaviside(x, values):
+    return torch.where(x == 0, values, (x > 0).to(x.dtype))
 
 
 REWRITES: dict[Callable, Callable] = {
     torch.conv1d: _convolution(1), torch.conv2d: _convolution(2), torch.conv3d: _convolution(3),
     torch.conv_transpose1d: _transposed(1), torch.conv_transpose2d: _transposed(2), torch.conv_transpose3d: _transposed(3),
     F.avg_pool1d: _pool(1, "mean"), F.avg_pool2d: _pool(2, "mean"),
-    F.max_pool1d: _pool(1, "amax"), F.max_pool2d: _pool(2, "amax"),
-    F.pad: _circular_pad,
+    F.max_pool1d: _pool(1, "max"), F.max_pool2d: _pool(2, "max"),
+    F.pad: _pad, torch.Tensor.unfold: _unfold, F.bilinear: _bilinear, torch.bilinear: _bilinear,
+    torch.cdist: _cdist, torch.logcumsumexp: _logcumsumexp, torch.Tensor.logcumsumexp: _logcumsumexp,
+    torch.Tensor.__setitem__: _set_item, F.scaled_dot_product_attention: _attention,
+    torch.floor_divide: _floor_divide, torch.Tensor.floor_divide: _floor_divide, torch.Tensor.__floordiv__: _floor_divide,
+    torch.Tensor.__rfloordiv__: _reversed_floor_divide,
+    torch.remainder: _remainder, torch.Tensor.__rmod__: lambda x, y: _remainder(y, x),
+    torch.heaviside: _heaviside, torch.Tensor.heaviside: _heaviside,
 }  # fmt: skip
