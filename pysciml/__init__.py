@@ -3,6 +3,7 @@
 Importing this starts no engine and imports no solver; each is loaded when it first solves.
 """
 
+from pysciml import datasets as datasets
 from pysciml._version import __version__ as __version__
 from pysciml.algorithms import BS3 as BS3
 from pysciml.algorithms import CVODE_BDF as CVODE_BDF
@@ -25,6 +26,8 @@ from pysciml.algorithms import Vern7 as Vern7
 from pysciml.algorithms import Vern8 as Vern8
 from pysciml.algorithms import Vern9 as Vern9
 from pysciml.config import config as config
+from pysciml.discovery import Law as Law
+from pysciml.discovery import discover as discover
 from pysciml.engines.select import capabilities as capabilities
 from pysciml.errors import EngineMissingError as EngineMissingError
 from pysciml.errors import InvalidInputError as InvalidInputError
@@ -34,6 +37,14 @@ from pysciml.errors import PySciMLWarning as PySciMLWarning
 from pysciml.errors import SolveError as SolveError
 from pysciml.errors import TraceError as TraceError
 from pysciml.errors import UnsupportedError as UnsupportedError
+from pysciml.fit import FitError as FitError
+from pysciml.fit import FitResult as FitResult
+from pysciml.fit import MultipleShooting as MultipleShooting
+from pysciml.fit import Stage as Stage
+from pysciml.fit import fit as fit
+from pysciml.odeint import odeint as odeint
+from pysciml.odeint import odeint_adjoint as odeint_adjoint
+from pysciml.odeint import odeint_event as odeint_event
 from pysciml.problems import ODEProblem as ODEProblem
 from pysciml.sensitivity import BacksolveAdjoint as BacksolveAdjoint
 from pysciml.sensitivity import DirectAdjoint as DirectAdjoint

@@ -4,10 +4,14 @@ The strongest source wins: set in code, then the environment, then the user's co
 checked when they are set in code, and when they are read from elsewhere. Reading an option starts nothing.
 
     >>> import pysciml as ps
-    >>> ps.config.engine = "embedded"            # for this process
-    >>> with ps.config.override(progress="off"): # for a while
-    ...     pass
-    >>> print(ps.config)                         # every option, its value, where that came from
+    >>> ps.config.engine = "embedded"             # for this process
+    >>> with ps.config.override(progress="off"):  # for a while
+    ...     ps.config.progress
+    'off'
+    >>> del ps.config.engine                      # as it was
+    >>> names = [setting.option.name for setting in ps.config.table()]  # print(ps.config) shows all
+    >>> names[:2]
+    ['engine', 'progress']
 """
 
 from __future__ import annotations

@@ -25,6 +25,7 @@ LAYERS = (
     {"engines"},
     {"autograd"},
     {"solve"},
+    {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
     {"pysciml"},
     {"demo"},

@@ -1,0 +1,48 @@
+"""What the documentation shows, runs."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import pathlib
+import pkgutil
+import re
+
+import pytest
+
+import pysciml
+
+ROOT = pathlib.Path(__file__).parent.parent
+MODULES = sorted(m.name for m in pkgutil.walk_packages(pysciml.__path__, "pysciml.") if not m.name.endswith("__main__"))
+
+
+def with_examples() -> list[str]:
+    finder = doctest.DocTestFinder()
+    return [name for name in MODULES if any(t.examples for t in finder.find(importlib.import_module(name)))]
+
+
+@pytest.mark.parametrize("name", with_examples())
+def test_docstring_examples(name):
+    failures, count = doctest.testmod(importlib.import_module(name), optionflags=doctest.NORMALIZE_WHITESPACE)
+    assert count > 0
+    assert failures == 0
+
+
+def test_the_readme_example_runs():
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        scope: dict = {}
+        exec(block, scope)  # noqa: S102 - it is our own text
+        assert all(p.grad is not None for p in scope["model"].parameters())
+
+
+def test_the_readme_names_only_what_is_there():
+    text = (ROOT / "README.md").read_text()
+    for name in set(re.findall(r"`ps\.(\w+)", text)):
+        assert hasattr(pysciml, name), name
+    for path in re.findall(r"\]\(([\w./-]+)\)", text):
+        assert (ROOT / path).exists(), path
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"make (demo|test|bench|lint)\b", text)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
