@@ -152,6 +152,11 @@ def hardswish(x):
     return torch.where(x <= -3, 0.0 * x, torch.where(x >= 3, x, x * (x + 3) / 6))
 
 
+@decomposition("hardshrink_backward", "softshrink_backward")
+def shrink_backward(grad, x, lambd):
+    return torch.where(x.abs() <= lambd, 0.0, grad)
+
+
 @decomposition("fmax")
 def fmax(x, y):
     return torch.where((x >= y) | torch.isnan(y), x, y)

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -78,7 +79,8 @@ class GraphTracer(TorchDispatchMode):
         super().__init__()
         self.builder = builder
         self._nodes: dict[int, Node] = {}
-        self._memory: dict[int, Node] = {}  # by storage: all of its elements
+        self._memory: dict[int | None, Node] = {}  # by storage: all of its elements
+        self._made: set[int] = set()  # ids of all results, of unknown tensors and constants too
         self._kept: list[torch.Tensor] = []  # an id stays unique only while its tensor lives
 
     @classmethod
@@ -97,27 +99,49 @@ class GraphTracer(TorchDispatchMode):
         if self._memory and _storage(x) in self._memory:
             return self.builder.view(self._memory[_storage(x)], lambda places: places[_places_in_memory(x)])
         if id(x) not in self._nodes:
-            self.bind(x, self.builder.constant(x.detach().cpu().numpy(force=True)))
+            # A meta tensor stands for a shape and has no values: NaN would show if one were used.
+            values = np.full(x.shape, np.nan) if x.is_meta else x.detach().cpu().numpy(force=True)
+            self.bind(x, self.builder.constant(values))
         return self._nodes[id(x)]
 
     def _tracked(self, x: torch.Tensor) -> bool:
         return id(x) in self._nodes or bool(self._memory and _storage(x) in self._memory)
 
+    def made(self, x: torch.Tensor) -> bool:
+        """Whether x is the result of an operation that passed by: torch.func unwraps such tensors out of our sight."""
+        return id(x) in self._made or id(x) in self._nodes
+
     def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
         kwargs = kwargs or {}
         tensors = [x for x in pytree.tree_leaves((args, kwargs)) if isinstance(x, torch.Tensor)]
-        if not any(map(self._tracked, tensors)):
+        out = self._run(func, args, kwargs, tensors)
+        for x in pytree.tree_leaves(out):
+            if isinstance(x, torch.Tensor) and id(x) not in self._made:
+                self._made.add(id(x))
+                self._kept.append(x)
+        return out
+
+    def _run(self, func: Any, args: tuple, kwargs: dict, tensors: Sequence[torch.Tensor]) -> Any:
+        writes = func._schema.is_mutable
+        if not any(map(self._tracked, tensors)) and not (writes and self._shares_memory(args[0])):
             return func(*args, **kwargs)
-        if func._schema.is_mutable:
+        if writes:
             return self._write_in_place(func, args, kwargs)
         out = self._rewritten(func, args, kwargs)
         if out is not NotImplemented:
             return out
         out = func(*args, **kwargs)
+        if not isinstance(out, (torch.Tensor, tuple, list)):
+            return out  # a question about shapes
         nodes = self._apply(_name(func), func, args, kwargs)
         for x, node in zip(pytree.tree_leaves(out), nodes, strict=True):
             self.bind(x, node)
         return out
+
+    def _shares_memory(self, x: Any) -> bool:
+        return isinstance(x, torch.Tensor) and any(
+            id(y) in self._nodes and _storage(y) == _storage(x) for y in self._kept
+        )
 
     def _rewritten(self, func: Any, args: tuple, kwargs: dict) -> Any:
         with self:
@@ -126,7 +150,9 @@ class GraphTracer(TorchDispatchMode):
                 return own(*args, **kwargs)
             if func in decompositions():
                 return decompositions()[func](*args, **kwargs)
-            return NotImplemented if _name(func) in aten.RULES else func.decompose(*args, **kwargs)
+            if _name(func) in aten.RULES or _name(func) in _QUESTIONS:
+                return NotImplemented
+            return func.decompose(*args, **kwargs)
 
     def _apply(self, name: str, func: Any, args: tuple, kwargs: dict) -> list[Node]:
         if name not in aten.RULES:
@@ -144,6 +170,12 @@ class GraphTracer(TorchDispatchMode):
         name, target = _name(func), args[0]
         if not name.endswith("_"):
             self._no_rule(func)
+        if torch.Tag.inplace_view in func.tags:  # t_, squeeze_, ...: the same memory seen otherwise
+            nodes = [] if _storage(target) in self._memory else self._value_of_write(name[:-1], func, args, kwargs)
+            out = func(*args, **kwargs)
+            for node in nodes:
+                self.bind(target, node)
+            return out
         memory = self._memory_of(target)
         (value,) = self._value_of_write(name.removesuffix("_"), func, args, kwargs)
         self._memory[_storage(target)] = overwrite(
@@ -187,11 +219,12 @@ class GraphTracer(TorchDispatchMode):
         )  # fmt: skip
 
 
+_QUESTIONS = {"is_same_size", "_has_same_storage_numel", "is_nonzero"}
 _CALLBACK = 'solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")'
 
 
 def _storage(x: torch.Tensor) -> int | None:
-    return None if x._is_zerotensor() else x.untyped_storage()._cdata
+    return None if x._is_zerotensor() or x.is_meta else x.untyped_storage()._cdata
 
 
 def _places_in_memory(x: torch.Tensor) -> np.ndarray:
@@ -238,7 +271,8 @@ def trace_calls(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequenc
         tracer.bind(x, node)
     try:
         # vmap warns that it goes slowly over operations without a batching rule: not here, where it only writes down.
-        with warnings.catch_warnings(), torch.no_grad(), tracer:
+        # Fused attention has no derivative in smaller operations, the plain one has.
+        with warnings.catch_warnings(), torch.no_grad(), sdpa_kernel(SDPBackend.MATH), tracer:
             warnings.filterwarnings("ignore", "There is a performance drop", UserWarning)
             outputs = function(*(x for x, _ in inputs))
     except TraceError:

@@ -13,14 +13,16 @@ import inspect
 import linecache
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from traceback import walk_stack, walk_tb
-from types import TracebackType
+from types import CodeType, FrameType, TracebackType
 from typing import Any
 
 import numpy as np
 import torch
 from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from pysciml.errors import TraceError
 
@@ -42,7 +44,10 @@ _DROPOUT = {
     "rrelu",
 }  # fmt: skip
 _IN_PLACE = {"__setitem__", "__iadd__", "__isub__", "__imul__", "__itruediv__", "__ipow__", "__imod__", "__ifloordiv__"}
+_is_wrapped = torch._C._functorch.is_functorch_wrapped_tensor
 _QUIET = {"requires_grad_", "retain_grad", "__set__"}
+# "__get__" is also that of x.shape and its like, but their results are no tensors that f computes with.
+_CUTS = {"detach": "detach", "detach_": "detach_", "__get__": "x.data", "embedding": "padding_idx"}
 _PLAIN = (bool, int, float, str, complex, type(None), torch.dtype, torch.device, torch.layout, torch.memory_format)
 
 
@@ -82,6 +87,26 @@ class Watch(TorchFunctionMode):
         return isinstance(x, dict) and any(map(self.any_live, x.values()))
 
 
+class Births(TorchDispatchMode):
+    """Notes every tensor that an operation makes, also those that only torch.func's internals see."""
+
+    def __init__(self):
+        super().__init__()
+        self.ids: set[int] = set()
+        self._kept: list[Any] = []  # an id stays unique only while its tensor lives
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # as in `dispatch.GraphTracer`
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        out = func(*args, **kwargs or {})
+        made = [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]
+        self.ids.update(map(id, made))
+        self._kept.extend(made)
+        return out
+
+
 class Recorder(Watch):
     """Writes the list of calls, and finds the tensors f captured: module parameters, buffers, closures, globals.
 
@@ -89,15 +114,19 @@ class Recorder(Watch):
         log: one hashable entry per call. captured: floating tensors f used beside its arguments, in order of first use.
         constants: integer and boolean tensors it used; their values are part of the log.
         calls: the calls themselves with their results. wrapped: whether f transforms functions with torch.func.
+        made: ids of all results, from `Births`, for an f that does.
+        cuts: what f did that can make torch's gradient another one than the derivative of its values.
     """
 
-    def __init__(self, inputs: Sequence[torch.Tensor]):
+    def __init__(self, inputs: Sequence[torch.Tensor], made: Container[int] | None = None):
         super().__init__(inputs)
+        self.made = made
         self.log: list[Any] = []
         self.captured: list[torch.Tensor] = []
         self.constants: list[torch.Tensor] = []
         self.calls: list[tuple] = []
         self.wrapped = False
+        self.cuts: list[str] = []
         self._storages = {x.untyped_storage().data_ptr(): "the state, the time or a parameter" for x in inputs}
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -106,11 +135,22 @@ class Recorder(Watch):
         entry = (func, self.encode(args), self.encode(kwargs) if kwargs else None)
         live = self.any_live(args) or bool(kwargs and self.any_live(kwargs))
         self._refuse(name, args, kwargs, live)
+        self._note_cut(name, args, kwargs, live)
         out = func(*args, **kwargs)
         self.log.append(entry)
         self.calls.append((func, args, kwargs, out))
         self.know_results(out, live=live)
         return out
+
+    def _note_cut(self, name: str, args: tuple, kwargs: dict, live: bool) -> None:
+        function = _custom_function(sys._getframe(2))
+        if function is not None:
+            self.log.append(("function", function))
+            self.cuts.append("a torch.autograd.Function")
+        elif name == "_set_grad_enabled" and args == (False,):
+            self.cuts.append("torch.no_grad")
+        elif live and name in _CUTS:
+            self.cuts.append(_CUTS[name])
 
     def encode(self, x: Any) -> Any:
         """A hashable stand-in for an argument: slots for tensors, values for the rest."""
@@ -133,12 +173,15 @@ class Recorder(Watch):
         return x if x.__hash__ else (kind, id(x))
 
     def _capture(self, x: torch.Tensor) -> int:
-        if torch._C._functorch.is_functorch_wrapped_tensor(x):  # made by torch.func inside f, not captured
+        if _is_wrapped(x):  # made by torch.func inside f, not captured
             inner = torch._C._functorch.get_unwrapped(x)
             self.wrapped = True
             self.log.append(("wrapped", self.encode(inner)))
             return self.know(x, live=True)
         floating = x.dtype in (torch.float32, torch.float64)
+        if self.made is not None and id(x) in self.made:  # torch.func took the wrapper off a result
+            self.log.append(("unwrapped", tuple(x.shape), x.dtype))
+            return self.know(x, live=floating)
         slot = self.know(x, live=floating)
         self._storages.setdefault(x.untyped_storage().data_ptr(), "a captured tensor")
         if floating:
@@ -167,7 +210,7 @@ class Recorder(Watch):
         if name in ("batch_norm", "instance_norm") and _training(name, args, kwargs):
             raise _error(f"`{name}` in training mode changes its running statistics at every step of the solver.", name,
                          fix="model.eval(), or use torch.nn.LayerNorm")  # fmt: skip
-        if name == "grad" and live:
+        if name == "grad" and live and not _any_wrapped(args):
             raise _error("torch.autograd.grad inside a right-hand side cannot be compiled.", "torch.autograd.grad",
                          fix="torch.func.grad(energy)(u), which can")  # fmt: skip
         if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")) or kwargs.get("out") is not None:
@@ -175,11 +218,16 @@ class Recorder(Watch):
 
     def _refuse_in_place(self, name: str, target: Any) -> None:
         for x in target if isinstance(target, (tuple, list)) else (target,):
-            if isinstance(x, torch.Tensor) and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+            if isinstance(x, torch.Tensor) and not _is_wrapped(x):
                 owner = self._storages.get(x.untyped_storage().data_ptr())
                 if owner and x.numel():
                     raise _error(f"`{name}` changes {owner} in place.", name,
                                  fix="x = x + 1 instead of x += 1, or work on u.clone()")  # fmt: skip
+
+
+def _any_wrapped(args: Any) -> bool:
+    """Whether torch.func made any of these: it differentiates by torch.autograd.grad itself."""
+    return any(isinstance(x, torch.Tensor) and _is_wrapped(x) for x in pytree.tree_leaves(args))
 
 
 def _training(name: str, args: tuple, kwargs: dict) -> bool:
@@ -190,6 +238,24 @@ def _training(name: str, args: tuple, kwargs: dict) -> bool:
     place, default = {"batch_norm": (5, False), "rrelu": (3, False)}.get(name, (2, name in _DROPOUT))
     probability = 1.0 if name in ("batch_norm", "rrelu") else (args[1] if len(args) > 1 else kwargs.get("p", 0.5))
     return bool(args[place] if len(args) > place else kwargs.get("training", default)) and probability != 0.0
+
+
+def _custom_function(frame: FrameType | None) -> Any:
+    """The code of the torch.autograd.Function's `forward` that this call is made in, if it is."""
+    while frame is not None:
+        code = frame.f_code
+        if code.co_name == "apply" and code.co_filename.startswith(_OURS):
+            return None
+        if code.co_name == "forward" and code.co_varnames[:1] != ("self",) and code in _forwards(torch.autograd.Function):
+            return code
+        frame = frame.f_back
+    return None
+
+
+def _forwards(base: type) -> set[CodeType]:
+    found = {getattr(vars(c).get("forward"), "__func__", None) for c in base.__subclasses__()}
+    codes = {f.__code__ for f in found if hasattr(f, "__code__")}
+    return codes.union(*map(_forwards, base.__subclasses__()))
 
 
 def _error(what: str, op: str, **parts: Any) -> TraceError:

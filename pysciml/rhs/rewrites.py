@@ -98,18 +98,98 @@ def _spread(x: torch.Tensor, axis: int, step: int) -> torch.Tensor:
     return x.narrow(axis, 0, x.shape[axis] - step + 1)
 
 
-def _pool(n: int, reduce: str) -> Callable:
-    def pool(input, kernel_size, stride=None, padding=0, *args, **kwargs):
-        if args or any(v not in (None, True, 1, False) for v in kwargs.values()) or kwargs.get("ceil_mode"):
-            raise TraceError("pooling is compiled for kernel_size, stride and padding only.", op=f"{reduce}_pool{n}d",
-                             fix="drop the other arguments")  # fmt: skip
-        kernel = _tuple(kernel_size, n)
-        stride = _tuple(stride, n) if stride else kernel
-        fill = 0.0 if reduce == "mean" else -math.inf
-        seen = _patches(input, kernel, stride, [(q, q) for q in _tuple(padding, n)], (1,) * n, fill)
-        return seen.mean(-1) if reduce == "mean" else seen.max(-1).values
+def _windows(input, kernel_size, stride, padding, n: int, dilation=1, fill: float = 0.0) -> torch.Tensor:
+    kernel = _tuple(kernel_size, n)
+    pads = [(q, q) for q in _tuple(padding, n)]
+    return _patches(input, kernel, _tuple(stride or kernel, n), pads, _tuple(dilation, n), fill)
+
+
+def _max_pool(n: int) -> Callable:
+    def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):
+        if ceil_mode or return_indices:
+            raise _only_simple_pooling(f"max_pool{n}d")
+        return _windows(input, kernel_size, stride, padding, n, dilation, -math.inf).max(-1).values
 
     return pool
+
+
+def _avg_pool(n: int) -> Callable:
+    def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+        if ceil_mode or divisor_override:
+            raise _only_simple_pooling(f"avg_pool{n}d")
+        mean = _windows(input, kernel_size, stride, padding, n).mean(-1)
+        if count_include_pad:
+            return mean
+        return mean / _windows(torch.ones_like(input), kernel_size, stride, padding, n).mean(-1)
+
+    return pool
+
+
+def _only_simple_pooling(op: str) -> TraceError:
+    return TraceError("pooling is compiled without ceil_mode, return_indices and divisor_override.", op=op,
+                      fix="pad the input instead of ceil_mode")  # fmt: skip
+
+
+def _along_axes(input, n: int, matrices) -> torch.Tensor:
+    """Each of the last n axes, mapped by a constant matrix that one-dimensional torch says."""
+    for axis, make in zip(range(-n, 0), matrices, strict=True):
+        size = input.shape[axis]
+        matrix = make(torch.eye(size, dtype=input.dtype, device=input.device)[:, None])[:, 0]
+        input = (input.movedim(axis, -1) @ matrix).movedim(-1, axis)
+    return input
+
+
+def _adaptive_avg_pool(n: int) -> Callable:
+    def pool(input, output_size):
+        sizes = (output_size,) * n if isinstance(output_size, int) else output_size
+        sizes = [size or input.shape[k - n] for k, size in enumerate(sizes)]
+        return _along_axes(input, n, [lambda eye, o=o: F.adaptive_avg_pool1d(eye, o) for o in sizes])
+
+    return pool
+
+
+_ONE_AXIS = {"nearest": "nearest", "nearest-exact": "nearest-exact", "area": "area", "linear": "linear",
+             "bilinear": "linear", "trilinear": "linear"}  # fmt: skip
+
+
+def _interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, *args, **kwargs):
+    if mode not in _ONE_AXIS or args or any(kwargs.values()):
+        raise TraceError(f"interpolation of mode {mode!r} or with further options is not compiled.", op="interpolate",
+                         fix='mode="bilinear" or "nearest", with size or scale_factor')  # fmt: skip
+    n = input.dim() - 2
+    sizes, scales = _tuple(size, n) if size is not None else (None,) * n, scale_factor
+    scales = (scales,) * n if not isinstance(scales, (tuple, list)) else scales
+    return _along_axes(input, n, [
+        lambda eye, o=o, s=s: F.interpolate(eye, o, s, _ONE_AXIS[mode], align_corners)
+        for o, s in zip(sizes, scales, strict=True)
+    ])  # fmt: skip
+
+
+def _batch_norm(input, running_mean, running_var, weight=None, bias=None, training=False, momentum=0.1, eps=1e-5):
+    shape = (1, -1) + (1,) * (input.dim() - 2)
+    return _affine((input - running_mean.view(shape)) / torch.sqrt(running_var.view(shape) + eps), weight, bias, shape)
+
+
+def _instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True,
+                   momentum=0.1, eps=1e-5):  # fmt: skip
+    if not use_input_stats:
+        return _batch_norm(input, running_mean, running_var, weight, bias, eps=eps)
+    axes = tuple(range(2, input.dim()))
+    var, mean = torch.var_mean(input, axes, correction=0, keepdim=True)
+    return _affine((input - mean) / torch.sqrt(var + eps), weight, bias, (1, -1) + (1,) * len(axes))
+
+
+def _affine(x, weight, bias, shape):
+    x = x if weight is None else x * weight.view(shape)
+    return x if bias is None else x + bias.view(shape)
+
+
+def _rrelu(input, lower=1 / 8, upper=1 / 3, training=False, inplace=False):
+    return F.leaky_relu(input, (lower + upper) / 2)
+
+
+def _weight_norm(v, g, dim=0):
+    return v * (g / torch.norm_except_dim(v, 2, dim))
 
 
 _SOURCE = {
@@ -134,19 +214,6 @@ def _unfold(x, dimension, size, step):
     n = (x.shape[dimension] - size) // step + 1 if x.dim() else 1
     index = torch.from_numpy(np.arange(n)[:, None] * step + np.arange(size)).to(x.device)
     return x.movedim(dimension, -1)[..., index].movedim(-2, dimension if dimension >= 0 else dimension - 1)
-
-
-def _attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
-    if enable_gqa:
-        raise TraceError("scaled_dot_product_attention with enable_gqa is not compiled.", op="scaled_dot_product_attention",
-                         fix="key.repeat_interleave(...), the same for value")  # fmt: skip
-    scores = query @ key.mT * (1 / math.sqrt(query.shape[-1]) if scale is None else scale)
-    if is_causal:
-        attn_mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    if attn_mask is not None:
-        boolean = attn_mask.dtype == torch.bool
-        scores = scores.masked_fill(~attn_mask, -math.inf) if boolean else scores + attn_mask
-    return scores.softmax(-1) @ value
 
 
 def _bilinear(x, y, weight, bias=None):
@@ -195,11 +262,14 @@ def _heaviside(x, values):
 REWRITES: dict[Callable, Callable] = {
     torch.conv1d: _convolution(1), torch.conv2d: _convolution(2), torch.conv3d: _convolution(3),
     torch.conv_transpose1d: _transposed(1), torch.conv_transpose2d: _transposed(2), torch.conv_transpose3d: _transposed(3),
-    F.avg_pool1d: _pool(1, "mean"), F.avg_pool2d: _pool(2, "mean"),
-    F.max_pool1d: _pool(1, "max"), F.max_pool2d: _pool(2, "max"),
+    F.avg_pool1d: _avg_pool(1), torch.avg_pool1d: _avg_pool(1), F.avg_pool2d: _avg_pool(2), F.avg_pool3d: _avg_pool(3),
+    F.max_pool1d: _max_pool(1), F.max_pool2d: _max_pool(2), F.max_pool3d: _max_pool(3),
+    F.adaptive_avg_pool1d: _adaptive_avg_pool(1), F.adaptive_avg_pool2d: _adaptive_avg_pool(2),
+    F.interpolate: _interpolate, F.batch_norm: _batch_norm, F.instance_norm: _instance_norm, F.rrelu: _rrelu,
+    torch._weight_norm: _weight_norm,
     F.pad: _pad, torch.Tensor.unfold: _unfold, F.bilinear: _bilinear, torch.bilinear: _bilinear,
     torch.cdist: _cdist, torch.logcumsumexp: _logcumsumexp, torch.Tensor.logcumsumexp: _logcumsumexp,
-    torch.Tensor.__setitem__: _set_item, F.scaled_dot_product_attention: _attention,
+    torch.Tensor.__setitem__: _set_item,
     torch.floor_divide: _floor_divide, torch.Tensor.floor_divide: _floor_divide, torch.Tensor.__floordiv__: _floor_divide,
     torch.Tensor.__rfloordiv__: _reversed_floor_divide,
     torch.remainder: _remainder, torch.Tensor.__rmod__: lambda x, y: _remainder(y, x),

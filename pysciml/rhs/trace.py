@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
+from torch.utils._python_dispatch import _get_current_dispatch_mode
 
 from pysciml.errors import InvalidInputError, TraceError
 from pysciml.rhs import aten, replay
 from pysciml.rhs.base import KINDS, CompiledRHS
-from pysciml.rhs.dispatch import trace_calls
+from pysciml.rhs.dispatch import GraphTracer, trace_calls
 from pysciml.rhs.graph import Builder, Graph, Node, evaluate
 from pysciml.rhs.parameters import Layout, flatten
-from pysciml.rhs.record import Recorder, Watch, definition, located
+from pysciml.rhs.record import Births, Recorder, Watch, definition, located
 from pysciml.rhs.rewrites import REWRITES
 
 _CACHE_SIZE = 256
@@ -40,6 +41,7 @@ class Program:
         constants: integer and boolean tensors it reached for.
         signature: equal for two programs that compute the same function.
         inputs: what t, u and p look like: shapes, dtypes, devices and structures.
+        cuts: what in f can make torch's gradient another one than the derivative of its values, such as detach.
     """
 
     f: Callable
@@ -52,6 +54,7 @@ class Program:
     constants: list[torch.Tensor]
     signature: Any
     inputs: Any
+    cuts: tuple[str, ...] = ()
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -90,13 +93,18 @@ class Substitute(Watch):
 
     def _resolve(self, x: torch.Tensor) -> torch.Tensor:
         x = self._replaced.get(id(x), x)
-        if id(x) not in self.slots and not torch._C._functorch.is_functorch_wrapped_tensor(x):
+        if id(x) not in self.slots and not torch._C._functorch.is_functorch_wrapped_tensor(x) and not _was_made(x):
             raise TraceError(
                 "the right-hand side uses a tensor that was made where torch cannot see it (torch.from_numpy, a "
                 "TorchScript function, a custom extension).", op="unknown tensor",
                 fix="make the tensor before the solve, or use torch.as_tensor inside f",
             )  # fmt: skip
         return x
+
+
+def _was_made(x: torch.Tensor) -> bool:
+    mode = _get_current_dispatch_mode()
+    return isinstance(mode, GraphTracer) and mode.made(x)
 
 
 def prepare(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> tuple[Program, CompiledRHS]:
@@ -140,21 +148,31 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     program = Program(f, t, u_leaves, [x.detach() for x in p_leaves], u_layout, p_layout, [], [], None, description)
     inputs = [t, *program.u, *program.p]
     recorder = Recorder(inputs)
+    out = _watch(program, recorder, inputs)
+    if recorder.wrapped:  # torch.func hands back tensors that a Recorder alone cannot tell from captured ones
+        births = Births()
+        recorder = Recorder(inputs, made=births.ids)
+        with births:
+            out = _watch(program, recorder, inputs)
+    leaves = _derivative(out, u_layout)
+    _check_derivative(leaves, program.u)
+    program.captured, program.constants, program.cuts = recorder.captured, recorder.constants, tuple(recorder.cuts)
+    program.signature = (tuple(recorder.log), tuple(map(recorder.encode, leaves)), description)
+    return program, recorder, out
+
+
+def _watch(program: Program, recorder: Recorder, inputs: Sequence[torch.Tensor]) -> Any:
     versions = [x._version for x in inputs]
     with torch.no_grad(), recorder:
         try:
-            out = program.apply(t, program.u, program.p)
+            out = program.apply(program.t, program.u, program.p)
         except RuntimeError as error:
             _explain_dtypes(error, inputs, recorder.captured)
             raise
     if versions != [x._version for x in inputs]:
         raise TraceError("the right-hand side changes its state, time or parameters in place.", op="inplace",
                          fix="drop inplace=True, or work on u.clone()")  # fmt: skip
-    leaves = _derivative(out, u_layout)
-    _check_derivative(leaves, program.u)
-    program.captured, program.constants = recorder.captured, recorder.constants
-    program.signature = (tuple(recorder.log), tuple(map(recorder.encode, leaves)), description)
-    return program, recorder, out
+    return out
 
 
 def _explain_dtypes(error: RuntimeError, inputs: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]) -> None:
@@ -179,6 +197,8 @@ def compiled(program: Program) -> CompiledRHS:
         rhs = CompiledRHS(n=program.u_layout.size, m=sum(x.numel() for x in program.parameters),
                           signature=program.signature, tracer=trace)  # fmt: skip
         check_against_torch(program, rhs.graph("f", program))
+        if program.cuts:
+            check_gradient(program, rhs)
         _cache[program.signature] = rhs
         if len(_cache) > _CACHE_SIZE:
             _cache.popitem(last=False)
@@ -251,11 +271,20 @@ def _jac(program, t, u, p, v):
         leaves = [x.reshape(s) for x, s in zip(flat.split(sizes), program.u_layout.shapes, strict=True)]
         return torch.cat([x.reshape(-1) for x in program.call(t, leaves, p)])
 
-    return (torch.func.jacrev(f)(flat),)
+    return (_rows(f, flat),)
 
 
 def _tgrad(program, t, u, p, v):
-    return torch.func.jacrev(lambda t: tuple(program.call(t, u, p)))(t)
+    return (_rows(lambda t: torch.cat([x.reshape(-1) for x in program.call(t, u, p)]), t),)
+
+
+def _rows(f: Callable, x: torch.Tensor) -> torch.Tensor:
+    """The Jacobian of f, one pull a row where an operation cannot be mapped over them all at once."""
+    try:
+        return torch.func.jacrev(f)(x)
+    except (RuntimeError, NotImplementedError):  # a torch.autograd.Function without a vmap rule, for one
+        out, pull = torch.func.vjp(f, x)
+        return torch.stack([pull(row)[0] for row in torch.eye(out.numel(), dtype=out.dtype, device=out.device)])
 
 
 KINDS_IN_TORCH = dict(zip(KINDS, (_f, _vjp, _vjp_p, _jac, _tgrad), strict=True))
@@ -287,6 +316,32 @@ def check_against_torch(program: Program, graph: Graph) -> None:
                 "the compiled right-hand side differs from f: it computes something torch cannot see.", op="check",
                 got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
                 fix='solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
+            )  # fmt: skip
+
+
+def check_gradient(program: Program, rhs: CompiledRHS) -> None:
+    """Holds torch's gradient of f against the derivative of what f computes, which is what solvers need.
+
+    Raises:
+        TraceError: they differ: f has a `detach`, a `no_grad` or a custom backward that is not its derivative.
+    """
+    flat = [torch.cat([*(x.detach().reshape(-1).cpu().double() for x in xs), torch.zeros(0, dtype=torch.float64)])
+            for xs in (program.u, program.parameters)]  # fmt: skip
+    u, p = (x.requires_grad_() for x in flat)
+    t, v = program.t.detach().cpu().double(), torch.linspace(1.0, 2.0, u.numel(), dtype=torch.float64)
+    out = evaluate(rhs.graph("f"), t=t, u=u, p=p)
+    true = torch.autograd.grad(out, (u, p), v, allow_unused=True) if out.requires_grad else (None, None)
+    for kind, x, d in zip(("vjp", "vjp_p"), (u, p), true, strict=True):
+        with torch.no_grad():
+            given = evaluate(rhs.graph(kind, program), t=t, u=u, p=p, v=v)
+        d = torch.zeros_like(x) if d is None else d
+        if not torch.allclose(given, d, rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True):
+            location, source = definition(program.f)
+            raise TraceError(
+                "the gradient that torch gives the right-hand side is not the derivative of what it computes.",
+                op=program.cuts[0], location=location, source=source, got=f"{', '.join(sorted(set(program.cuts)))} in f",
+                fix="take it out of f (to solve without gradients, call solve under torch.no_grad()), or solve with "
+                    'eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
             )  # fmt: skip
 
 

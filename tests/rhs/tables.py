@@ -22,6 +22,7 @@ class Case:
     p: Any = None
     positive: bool = False
     tol: float = 1e-10
+    fixed: bool = False  # see `against_torch.check`
 
     def build(self) -> tuple[Callable, Any, Any]:
         with double_by_default():

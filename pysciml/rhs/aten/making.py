@@ -27,6 +27,11 @@ RULES["empty_strided"] = RULES["empty_permuted"] = lambda b, shape, *a, **kw: _f
 RULES["new_empty_strided"] = lambda b, x, shape, *a, **kw: _fill(b, shape, 0.0)
 
 
+RULES["_new_zeros_with_same_feature_meta"] = lambda b, x, other, self_num_batch_dims=0: _fill(
+    b, x.shape[:self_num_batch_dims] + other.shape, 0.0
+)
+
+
 @rule("fill")
 def _fill_tensor(b, x, value):
     return _fill(b, x.shape, value)

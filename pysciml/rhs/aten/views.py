@@ -48,6 +48,14 @@ def _expand(b, x, shape, implicit=False):
     return b.expand(x, tuple(x.shape[i - lead] if s == -1 else s for i, s in enumerate(shape)))
 
 
+@rule("broadcast_in_dim")
+def _broadcast_in_dim(b, x, shape, dims):
+    spread = [1] * len(shape)
+    for n, dim in zip(x.shape, dims, strict=True):
+        spread[dim] = n
+    return b.expand(b.reshape(x, tuple(spread)), tuple(shape))
+
+
 @rule("select")
 def select(b, x, dim, index):
     return b.view(x, lambda i: i.take(index, axis=dim))
