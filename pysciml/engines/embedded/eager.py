@@ -27,7 +27,16 @@ from torch.utils import _pytree as pytree
 
 from pysciml.algorithms import Algorithm
 from pysciml.engines.embedded.captured import Substitute, first_order_only, leaves_of, parameters_of, stand_ins
-from pysciml.engines.embedded.torchdiffeq_methods import call, kind, method_of, methods, solver_options, steps
+from pysciml.engines.embedded.torchdiffeq_methods import (
+    WELL_INTERPOLATED,
+    call,
+    kind,
+    method_of,
+    methods,
+    solver_options,
+    steps,
+    stop_at,
+)
 from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.rhs.parameters import Layout, flatten
 from pysciml.rhs.trace import _check_derivative, _derivative
@@ -164,6 +173,8 @@ class Field:
 
     def __call__(self, t: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
         self.progress.nf += 1
+        if not torch.is_grad_enabled():
+            flat = flat.detach()  # a view of it would claim to require grad, but not be connected
         version = flat._version
         try:
             with Substitute(self.replaced) if self.replaced else contextlib.nullcontext():
@@ -227,11 +238,14 @@ class _Job:
     dtmax: float | None
     stats: Stats = field(default_factory=Stats)
 
-    def arguments(self) -> dict[str, Any]:
-        return {"rtol": self.reltol, "atol": self.abstol, "method": method_of(self.alg),
-                "options": solver_options(self.alg, self.dt, self.dtmax)}  # fmt: skip
+    def arguments(self, t1: torch.Tensor, ts: torch.Tensor) -> dict[str, Any]:
+        options = solver_options(self.alg, self.dt, self.dtmax)
+        method = method_of(self.alg)
+        # Never past the end of the span, where f may not be defined; torchdiffeq would step over and interpolate.
+        stop_at(method, options, t1.reshape(1) if method in WELL_INTERPOLATED else torch.cat([ts, t1.reshape(1)]))
+        return {"rtol": self.reltol, "atol": self.abstol, "method": method, "options": options}
 
-    def backward_arguments(self) -> dict[str, Any]:
+    def backward_arguments(self, times: torch.Tensor) -> dict[str, Any]:
         sense = self.sensealg
         alg: Any = sense.alg or self.alg
         if not isinstance(alg, Algorithm) or alg.embedded != "torchdiffeq":
@@ -241,8 +255,11 @@ class _Job:
             )  # fmt: skip
         # One number: abstol per state says nothing of the adjoint and the parameters in the backward solve's state.
         abstol = sense.abstol or float(torch.as_tensor(self.abstol).min())
+        options = solver_options(alg, self.dt, self.dtmax)
+        # A solve backwards in time is one forwards in negated time to torchdiffeq, and its adjoint knows only that.
+        stop_at(method_of(alg), options, -times if self.field.progress.t1 < self.field.progress.t0 else times)
         return {"adjoint_rtol": sense.reltol or self.reltol, "adjoint_atol": abstol, "adjoint_method": method_of(alg),
-                "adjoint_options": solver_options(alg, self.dt, self.dtmax)}  # fmt: skip
+                "adjoint_options": options}  # fmt: skip
 
     def grid(self, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor) -> tuple[torch.Tensor, slice]:
         """The times torchdiffeq solves for, and which of them are those after the start asked for."""
@@ -284,7 +301,7 @@ def _direct(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, u0:
     method = method_of(job.alg)
     if kind(method) == "scipy" and torch.is_grad_enabled():
         _refuse_gradient_of_scipy(job, ts, u0)
-    u = _run(job, "odeint", job.grid(t0, t1, ts), u0, **job.arguments())
+    u = _run(job, "odeint", job.grid(t0, t1, ts), u0, **job.arguments(t1, ts))
     if not starts_at(t0, ts):
         return u
     by = ts[0] - t0
@@ -320,8 +337,8 @@ def _captured(job: _Job, ts: torch.Tensor, u0: torch.Tensor) -> list[torch.Tenso
     given = job.field.p_leaves
     job.field.p_leaves = [x.detach() for x in given]
     try:
-        t = ts[0].detach().to(u0.dtype)
-        return parameters_of(job.field.f, lambda: job.field(t, u0.detach()))
+        t, u = ts[0].detach().to(u0.dtype), u0.detach()
+        return parameters_of(job.field.f, lambda: job.field(t, u))
     finally:
         job.field.p_leaves = given
 
@@ -334,7 +351,8 @@ def _check_finite(u: torch.Tensor, ts: torch.Tensor, progress: Progress) -> None
 
 
 def _backsolve(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, u0: torch.Tensor) -> torch.Tensor:
-    backward = job.backward_arguments()
+    grid = job.grid(t0.detach(), t1.detach(), ts.detach())
+    backward = job.backward_arguments(grid[0])
     found = _captured(job, ts, u0) if torch.is_grad_enabled() else []
     given = [*job.field.p_leaves, *found]
     job.field.p_leaves = [x.detach().requires_grad_(x.requires_grad) for x in job.field.p_leaves]
@@ -343,9 +361,9 @@ def _backsolve(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, 
     job.field.listen(backward["adjoint_method"], "_adjoint")
 
     def run(u0: torch.Tensor) -> torch.Tensor:
-        grid = job.grid(t0.detach(), t1.detach(), ts.detach())
         wanted = tuple(x for x in inner if x.requires_grad)
-        return _run(job, "odeint_adjoint", grid, u0, adjoint_params=wanted, **job.arguments(), **backward)
+        arguments = job.arguments(t1, ts) | backward
+        return _run(job, "odeint_adjoint", grid, u0, adjoint_params=wanted, **arguments)
 
     return _Backsolve.apply(job, run, inner, t0, ts, u0, *given)
 
@@ -376,7 +394,6 @@ def _pull_back(ctx: Any, grad: torch.Tensor) -> list[torch.Tensor | None]:
     sign = -1.0 if progress.t1 < progress.t0 else 1.0
     job.field.progress = back = Progress(progress.alg, progress.t0, progress.t1, progress.maxiters, "backward", sign)
     job.field.known = {id(x) for x in ctx.inner}
-    job.field.listen(job.backward_arguments()["adjoint_method"], "_adjoint")
     start = time.perf_counter()
     try:
         with back.watched():

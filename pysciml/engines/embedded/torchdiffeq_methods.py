@@ -14,6 +14,10 @@ import torch
 from pysciml.algorithms import REGISTRY, Algorithm, TorchDiffEq
 from pysciml.errors import InvalidInputError, UnsupportedError
 
+# torchdiffeq fits one polynomial of order 4 to the ends and the middle of a step. Where the middle is of lower order,
+# or the steps are long for it (dopri8), saved states are off by some thousand times the tolerance.
+WELL_INTERPOLATED = ("dopri5", "Tsit5", "tsit5")
+
 
 def methods() -> dict[str, type]:
     """torchdiffeq's solvers by its names. Imports torchdiffeq, and SciPy with it."""
@@ -137,6 +141,14 @@ def _fixed_options(alg: Algorithm, options: dict[str, Any], dt: float | None, dt
     # Not torchdiffeq's "linear": that is of order 1 between steps, and loses the gradient of a save time on a step.
     options.setdefault("interp", "cubic")
     return options
+
+
+def stop_at(method: str, options: dict[str, Any], times: torch.Tensor) -> None:
+    """Makes an adaptive method step onto these times instead of interpolating, unless `options` has its own."""
+    if kind(method) == "adaptive" and "step_t" not in options:
+        times = times.detach().unique()
+        jumps = options.get("jump_t")
+        options["step_t"] = times if jumps is None else times[~torch.isin(times, jumps.to(times))]
 
 
 def _option_for_another(alg: Algorithm, name: str, value: Any, whose: str) -> UnsupportedError:
