@@ -284,6 +284,9 @@ def trace_calls(function: Callable[..., Sequence[torch.Tensor]], inputs: Sequenc
 
 def _refused_by_torch(error: Exception) -> TraceError:
     """f itself has run before, so this is about its transformation: an operation without derivative, most likely."""
+    if "TorchScript" in str(error):
+        return TraceError("a TorchScript function cannot be compiled.", op="torch.jit.script",
+                          fix="use the module or function as it was before torch.jit.script")  # fmt: skip
     named = re.search(r"aten::(\w+)", str(error))
     location, source = user_location(error.__traceback__)
     return TraceError(

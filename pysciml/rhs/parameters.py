@@ -59,13 +59,20 @@ def flatten(tree: Any) -> tuple[list[torch.Tensor], Layout]:
     return leaves, Layout(spec, tuple(tuple(x.shape) for x in leaves))
 
 
+def to_numpy(x: torch.Tensor) -> np.ndarray:
+    """The values in float64, sharing memory where they can."""
+    if x.dtype is torch.float64 and x.device.type == "cpu":
+        return x.detach().numpy()
+    return x.detach().cpu().to(torch.float64).numpy()
+
+
 def pack(leaves: Sequence[torch.Tensor], size: int) -> np.ndarray:
     """One float64 vector of all leaves, row-major, copied."""
     out = np.empty(size)
     start = 0
     for leaf in leaves:
         stop = start + leaf.numel()
-        out[start:stop] = leaf.detach().cpu().numpy().reshape(-1)
+        out[start:stop] = to_numpy(leaf).reshape(-1)
         start = stop
     return out
 

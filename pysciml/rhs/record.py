@@ -137,6 +137,9 @@ class Recorder(Watch):
         self._refuse(name, args, kwargs, live)
         self._note_cut(name, args, kwargs, live)
         out = func(*args, **kwargs)
+        if isinstance(out, torch.Tensor) and out.is_complex():
+            raise _error(f"`{name}` makes complex numbers, which have no compiled form.", name,
+                         fix="keep real and imaginary parts as two real tensors")  # fmt: skip
         self.log.append(entry)
         self.calls.append((func, args, kwargs, out))
         self.know_results(out, live=live)
@@ -208,11 +211,15 @@ class Recorder(Watch):
             raise _error(f"`{name}` {why}; an ODE's right-hand side must be a function.", name,
                          fix="model.eval(), or draw the numbers before the solve and capture the tensor")  # fmt: skip
         if name in ("batch_norm", "instance_norm") and _training(name, args, kwargs):
-            raise _error(f"`{name}` in training mode changes its running statistics at every step of the solver.", name,
-                         fix="model.eval(), or use torch.nn.LayerNorm")  # fmt: skip
+            _refuse_in_training(name)
         if name == "grad" and live and not _any_wrapped(args):
             raise _error("torch.autograd.grad inside a right-hand side cannot be compiled.", "torch.autograd.grad",
                          fix="torch.func.grad(energy)(u), which can")  # fmt: skip
+        if name == "backward" and live:
+            raise _error("`backward` inside a right-hand side cannot be compiled.", name,
+                         fix="torch.func.grad(energy)(u), which can")  # fmt: skip
+        if kwargs.get("inplace"):
+            self._refuse_in_place(name, args[0] if args else kwargs.get("input"))
         if name in _IN_PLACE or (name.endswith("_") and not name.endswith("__")) or kwargs.get("out") is not None:
             self._refuse_in_place(name, kwargs.get("out", args[0] if args else None))
 
@@ -221,8 +228,15 @@ class Recorder(Watch):
             if isinstance(x, torch.Tensor) and not _is_wrapped(x):
                 owner = self._storages.get(x.untyped_storage().data_ptr())
                 if owner and x.numel():
+                    if sys._getframe(3).f_code.co_filename.endswith("batchnorm.py"):
+                        _refuse_in_training("batch_norm")
                     raise _error(f"`{name}` changes {owner} in place.", name,
                                  fix="x = x + 1 instead of x += 1, or work on u.clone()")  # fmt: skip
+
+
+def _refuse_in_training(name: str) -> None:
+    raise _error(f"`{name}` in training mode changes its running statistics at every step of the solver.", name,
+                 fix="model.eval(), or use torch.nn.LayerNorm")  # fmt: skip
 
 
 def _any_wrapped(args: Any) -> bool:

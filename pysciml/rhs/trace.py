@@ -8,6 +8,7 @@ f, and the operations that reach ATen are written down as a Graph.
 from __future__ import annotations
 
 import functools
+import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -42,6 +43,7 @@ class Program:
         signature: equal for two programs that compute the same function.
         inputs: what t, u and p look like: shapes, dtypes, devices and structures.
         cuts: what in f can make torch's gradient another one than the derivative of its values, such as detach.
+        wrapped: whether f transforms functions with torch.func.
     """
 
     f: Callable
@@ -55,6 +57,7 @@ class Program:
     signature: Any
     inputs: Any
     cuts: tuple[str, ...] = ()
+    wrapped: bool = False
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -66,40 +69,46 @@ class Program:
         """f at other values; captured tensors are replaced by theirs among `parameters`."""
         p = parameters[: len(self.p)]
         replaced = dict(zip(map(id, self.captured), parameters[len(self.p) :], strict=True))
-        with Substitute([t, *u, *parameters], replaced, self.constants):
-            return _derivative(self.apply(t, u, p), self.u_layout)
+        with Substitute([t, *u, *parameters], replaced, self.constants, self.wrapped) as watch:
+            return list(map(watch.resolve, _derivative(self.apply(t, u, p), self.u_layout)))
 
     def apply(self, t, u, p):
+        """f itself; what is under torch.compile runs eagerly."""
         state = pytree.tree_unflatten(list(u), self.u_layout.spec)
-        if self.p_layout is None:
-            return self.f(t, state)
-        return self.f(t, state, pytree.tree_unflatten(list(p), self.p_layout.spec))
+        args = (t, state) if self.p_layout is None else (t, state, pytree.tree_unflatten(list(p), self.p_layout.spec))
+        if "torch._dynamo.eval_frame" not in sys.modules:
+            return self.f(*args)
+        with torch.compiler.set_stance("force_eager"):
+            return self.f(*args)
 
 
 class Substitute(Watch):
     """Puts traced tensors in the place of captured ones, and refuses tensors that come from nowhere."""
 
-    def __init__(self, inputs, replaced: dict[int, torch.Tensor], constants: Sequence[torch.Tensor]):
+    def __init__(self, inputs, replaced: dict[int, torch.Tensor], constants: Sequence[torch.Tensor], wrapped: bool):
         super().__init__(inputs)
         self._replaced = replaced
+        self._wrapped = wrapped
         for x in constants:
             self.know(x, live=False)
 
     def __torch_function__(self, func, types, args=(), kwargs=None):
-        args, kwargs = pytree.tree_map_only(torch.Tensor, self._resolve, (args, kwargs or {}))
+        args, kwargs = pytree.tree_map_only(torch.Tensor, self.resolve, (args, kwargs or {}))
         out = REWRITES.get(func, func)(*args, **kwargs)
         self.know_results(out, live=False)
         return out
 
-    def _resolve(self, x: torch.Tensor) -> torch.Tensor:
+    def resolve(self, x: torch.Tensor) -> torch.Tensor:
         x = self._replaced.get(id(x), x)
-        if id(x) not in self.slots and not torch._C._functorch.is_functorch_wrapped_tensor(x) and not _was_made(x):
-            raise TraceError(
-                "the right-hand side uses a tensor that was made where torch cannot see it (torch.from_numpy, a "
-                "TorchScript function, a custom extension).", op="unknown tensor",
-                fix="make the tensor before the solve, or use torch.as_tensor inside f",
-            )  # fmt: skip
-        return x
+        if id(x) in self.slots or torch._C._functorch.is_functorch_wrapped_tensor(x):
+            return x
+        if self._wrapped and _was_made(x):
+            return x
+        raise TraceError(
+            "the right-hand side uses a tensor that was made where torch cannot see it (torch.from_numpy, a "
+            "TorchScript function, a custom extension).", op="unknown tensor",
+            fix="make the tensor before the solve, or use torch.as_tensor inside f",
+        )  # fmt: skip
 
 
 def _was_made(x: torch.Tensor) -> bool:
@@ -157,7 +166,9 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     leaves = _derivative(out, u_layout)
     _check_derivative(leaves, program.u)
     program.captured, program.constants, program.cuts = recorder.captured, recorder.constants, tuple(recorder.cuts)
-    program.signature = (tuple(recorder.log), tuple(map(recorder.encode, leaves)), description)
+    program.wrapped = recorder.wrapped
+    ends = tuple(map(recorder.encode, leaves))  # before the log, which this may add to
+    program.signature = (tuple(recorder.log), ends, description)
     return program, recorder, out
 
 
@@ -170,8 +181,9 @@ def _watch(program: Program, recorder: Recorder, inputs: Sequence[torch.Tensor])
             _explain_dtypes(error, inputs, recorder.captured)
             raise
     if versions != [x._version for x in inputs]:
+        location, source = definition(program.f)
         raise TraceError("the right-hand side changes its state, time or parameters in place.", op="inplace",
-                         fix="drop inplace=True, or work on u.clone()")  # fmt: skip
+                         location=location, source=source, fix="drop inplace=True, or work on u.clone()")  # fmt: skip
     return out
 
 
