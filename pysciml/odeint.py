@@ -452,16 +452,26 @@ def _compiled(func, y0, t, rtol, atol, alg: Algorithm, options, event_fn, sensea
                                fix="y0 = torch.view_as_real(y0)")  # fmt: skip
     if len(t) == 1:
         return _map(lambda x: x[None], y0)
-    reltol, abstol = _scalar("rtol", rtol), atol
-    if (reltol, abstol) == (_RTOL, _ATOL) and _parts(y0)[0].dtype is torch.float32:
-        reltol = abstol = None  # nobody asked for more than float32 can give
-    elif isinstance(abstol, torch.Tensor) and isinstance(y0, torch.Tensor) and abstol.numel() > 1:
-        abstol = abstol.expand(y0.shape)
-    elif isinstance(abstol, (list, tuple)):
-        abstol = tuple(torch.as_tensor(a, dtype=torch.float64).expand(x.shape) for a, x in zip(abstol, y0, strict=True))
+    reltol, abstol = _tolerances(y0, rtol, atol)
     steps = _steps(alg, options)
     problem = ODEProblem(func, y0, (t[0], t[-1]))
     return solve(problem, alg, saveat=t, reltol=reltol, abstol=abstol, sensealg=sensealg, **steps).u
+
+
+def _tolerances(y0: State, rtol: Tolerance, atol: Tolerance) -> tuple[float | None, Any]:
+    """As `pysciml.solve` takes them."""
+    reltol = _scalar("rtol", rtol)
+    if isinstance(atol, float) and (reltol, atol) == (_RTOL, _ATOL) and _parts(y0)[0].dtype is torch.float32:
+        return None, None  # the defaults: nobody asked for more than float32 can give
+    if isinstance(atol, (list, tuple)):
+        return reltol, tuple(_expand(a, x) for a, x in zip(atol, y0, strict=True))
+    if isinstance(atol, torch.Tensor) and atol.numel() > 1 and isinstance(y0, torch.Tensor):
+        return reltol, _expand(atol, y0)
+    return reltol, atol
+
+
+def _expand(tolerance: Any, x: torch.Tensor) -> torch.Tensor:
+    return torch.as_tensor(tolerance, dtype=torch.float64).expand(x.shape)
 
 
 def _steps(alg: Algorithm, options: dict[str, Any] | None) -> dict[str, Any]:

@@ -45,11 +45,12 @@ from pysciml.solution import ReturnCode, Stats
 
 MAXITERS = 100_000
 _CALLBACKS = ("callback_step", "callback_accept_step", "callback_reject_step")
-_ASSERTIONS = {
+_LAST_WORDS = {
     "underflow in dt": ReturnCode.DtLessThanMin,
     "non-finite values in state": ReturnCode.Unstable,
     "max_num_steps exceeded": ReturnCode.MaxIters,
     "invalid interpolation": ReturnCode.Unstable,
+    "Reached maximum number of iterations": ReturnCode.MaxIters,  # of a fixed-step method on its way to an event
 }
 
 
@@ -137,11 +138,11 @@ class Progress:
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Turns torchdiffeq's assertions into a SolveError; what f raises passes."""
+        """Turns the ways torchdiffeq gives up into a SolveError; what f raises passes."""
         try:
             yield
-        except AssertionError as error:
-            retcode = next((code for text, code in _ASSERTIONS.items() if str(error).startswith(text)), None)
+        except (AssertionError, RuntimeError) as error:
+            retcode = next((code for text, code in _LAST_WORDS.items() if str(error).startswith(text)), None)
             if error is self.raised or retcode is None:
                 raise
             if self.value is not None and not torch.isfinite(self.value).all():
