@@ -170,7 +170,7 @@ def fmin(x, y):
 @decomposition("copysign")
 def copysign(x, y):
     y = _tensor(y, x)
-    return torch.where(y < 0, -x.abs(), x.abs())
+    return torch.where(torch.signbit(y), -x.abs(), x.abs())
 
 
 # Products ------------------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ Small graphs become SX (one instruction a scalar, no overhead), large ones MX (o
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import casadi as ca
 import numpy as np
 
@@ -80,7 +82,13 @@ def symbols(graph: Graph, scalar: bool | None = None) -> tuple[dict, object]:
     inputs = {name: kind.sym(name, node.size) for name, node in graph.inputs.items()}
     values: dict[Node, object] = {}
     for node in graph.nodes:
-        values[node] = inputs[node.data] if node.op == "input" else _lower(node, [values[a] for a in node.args], kind)
+        if node.op == "input":
+            values[node] = inputs[node.data]
+            continue
+        args = [values[a] for a in node.args]
+        if node.op == "matmul":
+            args[1] = _untranspose(node, values) or args[1]
+        values[node] = _lower(node, args, kind)
     return inputs, values[graph.output]
 
 
@@ -136,10 +144,34 @@ def _matmul(node: Node, a, b):
     n = node.args[1].shape[2]
     pieces = []
     for i in range(batch):
-        left = ca.reshape(b[i * k * n : (i + 1) * k * n], n, k)
         right = ca.reshape(a[i * m * k : (i + 1) * m * k], k, m)
-        pieces.append(ca.vec(left @ right))
+        if isinstance(b, _Untransposed):
+            pieces.append(ca.vec((right.T @ ca.reshape(b.source, k, n)).T))
+        else:
+            pieces.append(ca.vec(ca.reshape(b[i * k * n : (i + 1) * k * n], n, k) @ right))
     return pieces[0] if batch == 1 else ca.vertcat(*pieces)
+
+
+@dataclass(frozen=True)
+class _Untransposed:
+    """The factor of a product before it was transposed, as a layer's weight is in `x @ W.T`."""
+
+    source: object
+
+
+def _untranspose(node: Node, values: dict[Node, object]) -> _Untransposed | None:
+    """Sees that the second factor of a product only transposes a contiguous piece of another array.
+
+    CasADi would move every number of it, forwards and again backwards; a product with the piece itself moves none.
+    """
+    factor = node.args[1]
+    batch, k, n = factor.shape
+    if batch != 1 or min(k, n) == 1 or factor.op != "gather" or len(factor.args) != 1:
+        return None
+    index = factor.data.reshape(k, n).T.ravel()
+    if index[0] < 0 or not np.array_equal(index, np.arange(index[0], index[0] + index.size)):
+        return None
+    return _Untransposed(values[factor.args[0]][int(index[0]) : int(index[0]) + index.size])
 
 
 def _reduce(node: Node, x):

@@ -161,8 +161,10 @@ class Recorder(Watch):
             slot = self.slots.get(id(x))
             return ("tensor", self._capture(x) if slot is None else slot)
         kind = type(x)
+        if kind is float and (x == 0 or x != x):
+            return (kind, repr(x))  # -0.0 equals 0.0, nan does not equal nan
         if kind is float or kind is int or kind is bool:
-            return (kind, x) if x == x else (kind, "nan")
+            return (kind, x)
         if isinstance(x, _PLAIN):
             return x
         if isinstance(x, (tuple, list)):

@@ -8,6 +8,7 @@ the same program, at a few microseconds a call. At the first difference the run 
 from __future__ import annotations
 
 import copy
+import math
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -70,20 +71,20 @@ def _same_all(a: tuple, b: tuple) -> bool:
     if len(a) != len(b):
         return False
     for x, y in zip(a, b, strict=True):
-        # Most arguments are the very tensors and constants of the recorded run.
-        if (x is not y or type(x) in (list, dict)) and not _same(x, y):
+        # Most arguments are the very tensors of the recorded run. Other objects can have been changed since, in place.
+        if (x is not y or not isinstance(x, torch.Tensor)) and not _same(x, y):
             return False
     return True
 
 
 def _same(a: Any, b: Any) -> bool:
-    if a is b:
-        return not isinstance(a, (list, dict))  # a container can have been changed in place: look inside
     kind = type(a)
     if kind is not type(b):
         return False
+    if a is b and (isinstance(a, torch.Tensor) or callable(a)):
+        return True
     if kind in _EXACT:
-        return a == b
+        return a == b and (kind is not float or a != 0 or math.copysign(1, a) == math.copysign(1, b))
     if kind is tuple or kind is list:
         return _same_all(a, b)
     if kind is dict:

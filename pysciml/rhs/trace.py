@@ -148,7 +148,7 @@ def record(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> Program:
 
 def _describe(t, u_leaves, u_layout, p_leaves, p_layout) -> tuple:
     inputs = tuple((x.shape, x.dtype, x.device) for x in (t, *u_leaves, *p_leaves))
-    return inputs, u_layout.spec, None if p_layout is None else p_layout.spec
+    return inputs, u_layout.spec, None if p_layout is None else p_layout.spec, torch.get_default_dtype()
 
 
 def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Recorder, Any]:
@@ -324,11 +324,21 @@ def check_against_torch(program: Program, graph: Graph) -> None:
         if not torch.allclose(
             ours, truth.cpu().double(), rtol=_tolerance(program), atol=_tolerance(program), equal_nan=True
         ):
-            raise TraceError(
-                "the compiled right-hand side differs from f: it computes something torch cannot see.", op="check",
-                got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
-                fix='solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
-            )  # fmt: skip
+            raise _differs(program, ours, truth)
+
+
+def _differs(program: Program, ours: torch.Tensor, truth: torch.Tensor) -> TraceError:
+    again = _record(program.f, program.t, program.u, program.u_layout, program.p, program.p_layout)[0]
+    changes = again.signature != program.signature
+    location, source = definition(program.f)
+    return TraceError(
+        "the right-hand side does something else at each call; an ODE's right-hand side must be a function." if changes
+        else "the compiled right-hand side differs from f: it computes something torch cannot see.",
+        op="check", location=location, source=source,
+        got=f"compiled {ours.tolist()!r:.60}, f {truth.tolist()!r:.60}",
+        fix="take counters, Python's or NumPy's random numbers and other changing state out of f" if changes
+        else 'solve it with eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
+    )  # fmt: skip
 
 
 def check_gradient(program: Program, rhs: CompiledRHS) -> None:

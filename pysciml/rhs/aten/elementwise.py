@@ -103,6 +103,11 @@ def _where(b, cond, x, y):
     return b.where(cond, as_node(b, x), as_node(b, y))
 
 
+@rule("signbit")
+def _signbit(b, x):
+    return b.binary("lt", x, b.constant(0.0))
+
+
 @rule("isnan")
 def _isnan(b, x):
     return b.binary("ne", x, x)
