@@ -7,6 +7,7 @@ a noisy machine is noisy for all.
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable
 from statistics import median
@@ -62,8 +63,12 @@ def gradient(states: Callable[[UDE], torch.Tensor]) -> Callable[[], torch.Tensor
 
 
 def by_pysciml(alg) -> Callable[[], torch.Tensor]:
+    @functools.cache
+    def problem(net):
+        return ps.ODEProblem(net, U0, (0.0, 10.0))
+
     def states(net):
-        prob = ps.ODEProblem(net, U0, (0.0, 10.0))
+        prob = problem(net)
         return ps.solve(prob, alg, saveat=TIMES, reltol=TOL, abstol=TOL, engine="embedded").u
 
     return gradient(states)

@@ -17,7 +17,7 @@ from pysciml.engines.base import Engine, Request, Trajectory
 from pysciml.engines.embedded.captured import first_order_only
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.base import CompiledRHS
-from pysciml.rhs.parameters import pack
+from pysciml.rhs.parameters import pack, to_numpy
 from pysciml.solution import Stats
 
 
@@ -58,7 +58,7 @@ class _Solve(torch.autograd.Function):
             u0=pack(state, rhs.n),
             p=pack(parameters, rhs.m),
             t0=float(t0),
-            ts=ts.detach().cpu().to(torch.float64).numpy().copy(),
+            ts=to_numpy(ts).copy(),
         )
         _check_finite(call, request.p, parameters)
         if call.dense is None:
@@ -68,12 +68,13 @@ class _Solve(torch.autograd.Function):
         call.stats = call.trajectory.stats
         ctx.call, ctx.request, ctx.trajectory = call, request, call.trajectory
         ctx.like = (t0, ts, *leaves)
-        return torch.from_numpy(call.trajectory.u).to(call.dtype)
+        u = torch.from_numpy(call.trajectory.u)
+        return u if call.dtype is torch.float64 else u.to(call.dtype)
 
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
         call, request, trajectory = ctx.call, ctx.request, ctx.trajectory
-        g = grad.detach().cpu().to(torch.float64).numpy()
+        g = to_numpy(grad)
         _, needs_t0, needs_ts, *needs = ctx.needs_input_grad
         d_t0 = d_ts = None
         pieces: list[torch.Tensor | None] = [None] * len(needs)
@@ -111,4 +112,4 @@ def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[boo
 def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
     if leaf.dtype is not values.dtype or leaf.device.type != "cpu":
         values = values.to(device=leaf.device, dtype=leaf.dtype)
-    return values.view(leaf.shape)
+    return values if values.shape == leaf.shape else values.view(leaf.shape)

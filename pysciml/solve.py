@@ -20,7 +20,7 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
-from pysciml.rhs.parameters import leaf_names, pack
+from pysciml.rhs.parameters import leaf_names, pack, to_numpy
 from pysciml.rhs.trace import Program, prepare
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -28,6 +28,7 @@ from pysciml.solution import ReturnCode, Solution
 SaveAt = float | Sequence[float] | torch.Tensor | None
 _DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
 _ROUTES = ("compiled", "callback")
+_SMALL = 2**20  # bytes that need no look at how much memory there is
 
 
 def solve(
@@ -233,8 +234,10 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
     if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
         t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
-    ts = torch.as_tensor(saveat, device=device).to(torch.float64)
-    _check_times(ts.detach().cpu().numpy(), *prob.span)
+    ts = saveat
+    if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
+        ts = torch.as_tensor(ts, device=device).to(torch.float64)
+    _check_times(to_numpy(ts), *prob.span)
     return ts
 
 
@@ -312,6 +315,8 @@ def _check_options(alg: Algorithm | None, route: str | None, **steps: Any) -> No
 
 def _check_memory(n: int, saved: int) -> None:
     need = 8 * n * (2 * saved + 30)  # the saved states twice, and a multistep method's history
+    if need < _SMALL:
+        return
     limit = config.memory_limit_bytes()
     if need > limit:
         raise InvalidInputError(

@@ -215,7 +215,7 @@ class SundialsEngine:
         stats = _stats(buffer.stats(), request.alg, time.perf_counter() - start)
         u = integrator.join(out["xf"], out["zf"])
         _check_finite(u, request, "forward", stats)
-        return Trajectory(u, stats)
+        return Trajectory(u, stats, handle=integrator)
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         # CasADi keeps no dense output, so this is one more solve, saved at other times: exact to the same tolerance.
@@ -223,16 +223,15 @@ class SundialsEngine:
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         if isinstance(request.sensealg, ForwardSensitivity):
-            return self._forward_sensitivity(request, cotangents)
-        integrator = _integrator(request, backward=True)
+            return self._forward_sensitivity(request, _backward(request, trajectory), cotangents)
+        integrator = _backward(request, trajectory)
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
         out, _ = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request),
                    adj_xf=integrator.seed(cotangents))  # fmt: skip
         return self._pullback(integrator, request, out["adj_x0"], out["adj_p"], start)
 
-    def _forward_sensitivity(self, request: Request, cotangents: np.ndarray) -> Pullback:
-        integrator = _integrator(request, backward=True)
+    def _forward_sensitivity(self, request: Request, integrator: _Integrator, cotangents: np.ndarray) -> Pullback:
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
         states, count = integrator.differential.size, integrator.differential.size + request.rhs.m
@@ -296,6 +295,14 @@ def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
     else:
         kept.move_to_end(plan)
     return integrator
+
+
+def _backward(request: Request, trajectory: Trajectory) -> _Integrator:
+    """The integrator whose derivatives are taken: the forward one unless the backward solve has settings of its own."""
+    sense = request.sensealg
+    if sense.reltol is None and sense.abstol is None and sense.alg is None:
+        return trajectory.handle
+    return _integrator(request, backward=True)
 
 
 def _plan(request: Request, backward: bool) -> _Plan:
