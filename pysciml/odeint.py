@@ -427,12 +427,12 @@ class _Adjoint(torch.autograd.Function):
 
 
 def _adjoint_options(flat: torch.Tensor) -> dict[str, Any] | None:
-    todo = [flat.grad_fn]
+    todo = [] if flat.grad_fn is None else [flat.grad_fn]
     while todo:
         node = todo.pop()
         if hasattr(node, "adjoint_options"):
             return node.adjoint_options
-        todo += [n for n, _ in node.next_functions if n is not None] if node is not None else []
+        todo += [n for n, _ in node.next_functions if n is not None]
     return None
 
 

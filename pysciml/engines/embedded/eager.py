@@ -167,7 +167,10 @@ class Field:
 
     def __init__(self, prob: Any, layout: Layout, progress: Progress):
         self.f, self.layout, self.progress = prob.f, layout, progress
-        self.p_leaves, self.p_layout = ([], None) if prob.p is None else flatten(prob.p)
+        self.p_leaves: list[torch.Tensor] = []
+        self.p_layout: Layout | None = None
+        if prob.p is not None:
+            self.p_leaves, self.p_layout = flatten(prob.p)
         self.replaced: dict[int, torch.Tensor] = {}
         self.known: set[int] | None = None
         self._strangers: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
@@ -230,7 +233,7 @@ class Field:
 class _Job:
     """One solve: f, the algorithm and everything it is to be done with."""
 
-    field: Field
+    f: Field
     alg: Algorithm
     sensealg: SensitivityAlgorithm
     reltol: float
@@ -258,7 +261,7 @@ class _Job:
         abstol = sense.abstol or float(torch.as_tensor(self.abstol).min())
         options = solver_options(alg, self.dt, self.dtmax)
         # A solve backwards in time is one forwards in negated time to torchdiffeq, and its adjoint knows only that.
-        stop_at(method_of(alg), options, -times if self.field.progress.t1 < self.field.progress.t0 else times)
+        stop_at(method_of(alg), options, -times if self.f.progress.t1 < self.f.progress.t0 else times)
         return {"adjoint_rtol": sense.reltol or self.reltol, "adjoint_atol": abstol, "adjoint_method": method_of(alg),
                 "adjoint_options": options}  # fmt: skip
 
@@ -306,7 +309,7 @@ def _direct(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, u0:
     if not starts_at(t0, ts):
         return u
     by = ts[0] - t0
-    first = moved(job.field, t0, u0, by) if by.requires_grad else u0
+    first = moved(job.f, t0, u0, by) if by.requires_grad else u0
     return torch.cat([first[None], u])
 
 
@@ -315,17 +318,17 @@ def _run(job: _Job, name: str, grid: tuple[torch.Tensor, slice], u0: torch.Tenso
     times, asked = grid
     if len(times) == 1:
         return u0.new_empty(0, u0.numel())
-    job.field.listen(arguments["method"])
-    with job.field.progress.watched():
-        u = getattr(importlib.import_module("torchdiffeq"), name)(job.field, u0, times, **arguments)
+    job.f.listen(arguments["method"])
+    with job.f.progress.watched():
+        u = getattr(importlib.import_module("torchdiffeq"), name)(job.f, u0, times, **arguments)
     if len(u) != len(times):  # SciPy's solvers return what they had
         t = float(times[max(len(u) - 1, 0)].detach())
-        raise job.field.progress.stopped(ReturnCode.Failure, f"{len(u)} of {len(times)} times", t=t)
+        raise job.f.progress.stopped(ReturnCode.Failure, f"{len(u)} of {len(times)} times", t=t)
     return u[asked]
 
 
 def _refuse_gradient_of_scipy(job: _Job, ts: torch.Tensor, u0: torch.Tensor) -> None:
-    if any(x.requires_grad for x in [u0, ts, *job.field.p_leaves, *_captured(job, ts, u0)]):
+    if any(x.requires_grad for x in [u0, ts, *job.f.p_leaves, *_captured(job, ts, u0)]):
         raise UnsupportedError(
             "SciPy's solvers cannot be backpropagated through.", got="scipy_solver with DirectAdjoint()",
             expected="BacksolveAdjoint, or torch.no_grad() for the solution alone",
@@ -335,13 +338,13 @@ def _refuse_gradient_of_scipy(job: _Job, ts: torch.Tensor, u0: torch.Tensor) -> 
 
 def _captured(job: _Job, ts: torch.Tensor, u0: torch.Tensor) -> list[torch.Tensor]:
     """What f depends on besides its arguments."""
-    given = job.field.p_leaves
-    job.field.p_leaves = [x.detach() for x in given]
+    given = job.f.p_leaves
+    job.f.p_leaves = [x.detach() for x in given]
     try:
         t, u = ts[0].detach().to(u0.dtype), u0.detach()
-        return parameters_of(job.field.f, lambda: job.field(t, u))
+        return parameters_of(job.f.f, lambda: job.f(t, u))
     finally:
-        job.field.p_leaves = given
+        job.f.p_leaves = given
 
 
 def _check_finite(u: torch.Tensor, ts: torch.Tensor, progress: Progress) -> None:
@@ -355,11 +358,11 @@ def _backsolve(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, 
     grid = job.grid(t0.detach(), t1.detach(), ts.detach())
     backward = job.backward_arguments(grid[0])
     found = _captured(job, ts, u0) if torch.is_grad_enabled() else []
-    given = [*job.field.p_leaves, *found]
-    job.field.p_leaves = [x.detach().requires_grad_(x.requires_grad) for x in job.field.p_leaves]
-    stands, job.field.replaced = stand_ins(found)
-    inner = [*job.field.p_leaves, *stands]
-    job.field.listen(backward["adjoint_method"], "_adjoint")
+    given = [*job.f.p_leaves, *found]
+    job.f.p_leaves = [x.detach().requires_grad_(x.requires_grad) for x in job.f.p_leaves]
+    stands, job.f.replaced = stand_ins(found)
+    inner = [*job.f.p_leaves, *stands]
+    job.f.listen(backward["adjoint_method"], "_adjoint")
 
     def run(u0: torch.Tensor) -> torch.Tensor:
         wanted = tuple(x for x in inner if x.requires_grad)
@@ -391,18 +394,18 @@ class _Backsolve(torch.autograd.Function):
 
 
 def _pull_back(ctx: Any, grad: torch.Tensor) -> list[torch.Tensor | None]:
-    job, progress = ctx.job, ctx.job.field.progress
+    job, progress = ctx.job, ctx.job.f.progress
     sign = -1.0 if progress.t1 < progress.t0 else 1.0
-    job.field.progress = back = Progress(progress.alg, progress.t0, progress.t1, progress.maxiters, "backward", sign)
-    job.field.known = {id(x) for x in ctx.inner}
+    job.f.progress = back = Progress(progress.alg, progress.t0, progress.t1, progress.maxiters, "backward", sign)
+    job.f.known = {id(x) for x in ctx.inner}
     start = time.perf_counter()
     try:
         with back.watched():
             wanted = [x for x in ctx.inner if x.requires_grad]
             found = iter(torch.autograd.grad(ctx.solved, wanted, grad, retain_graph=True, allow_unused=True))
     finally:
-        job.field.known = None
-    du0, *dp = [next(found) if x.requires_grad else None for x in ctx.inner]
+        job.f.known = None
+    du0, dp = next(found), [next(found) if x.requires_grad else None for x in ctx.inner[1:]]
     if not all(torch.isfinite(x).all() for x in (du0, *dp) if x is not None):
         raise back.stopped(ReturnCode.Unstable, "NaN or infinity in the gradient", t=float("nan"))
     dt0, dts = _times(ctx, grad, du0)
@@ -412,7 +415,8 @@ def _pull_back(ctx: Any, grad: torch.Tensor) -> list[torch.Tensor | None]:
 
 def _times(ctx: Any, grad: torch.Tensor, du0: torch.Tensor) -> tuple[torch.Tensor | None, torch.Tensor | None]:
     """Exact: a saved state moves along du/dt, and a later start is a shift of u0 against it."""
-    t0, ts, u0, f = *ctx.given[:3], ctx.job.field
+    t0, ts, u0 = ctx.given[:3]
+    f = ctx.job.f
     dt0 = dts = None
     if t0.requires_grad:
         dt0 = -(du0 @ f(t0.to(u0.dtype), u0)).to(t0.dtype)

@@ -19,7 +19,7 @@ from pysciml.errors import InvalidInputError, UnsupportedError
 WELL_INTERPOLATED = ("dopri5", "Tsit5", "tsit5")
 
 
-def methods() -> dict[str, type]:
+def methods() -> dict[str, Any]:
     """torchdiffeq's solvers by its names. Imports torchdiffeq, and SciPy with it."""
     # `torchdiffeq._impl.odeint` as an attribute is the function of that name.
     solvers = importlib.import_module("torchdiffeq._impl.odeint").SOLVERS
@@ -159,8 +159,8 @@ def _option_for_another(alg: Algorithm, name: str, value: Any, whose: str) -> Un
 
 
 def _check_options(alg: Algorithm, method: str, options: dict[str, Any]) -> None:
-    classes = [c for c in methods()[method].__mro__ if "__init__" in vars(c)]
-    known = {name for c in classes for name in inspect.signature(c.__init__).parameters}
+    makers = [vars(c)["__init__"] for c in methods()[method].__mro__[:-1] if "__init__" in vars(c)]
+    known = {name for make in makers for name in inspect.signature(make).parameters}
     known -= {"self", "func", "y0", "rtol", "atol", "kwargs", "unused_kwargs", "args"}
     for name in options:
         if name not in known:
