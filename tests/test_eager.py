@@ -404,3 +404,17 @@ def test_memory_is_given_back(sensealg):
     for _ in range(20):
         once()
     assert tensors() <= before
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@both
+def test_everything_stays_on_the_gpu(sensealg):
+    u0, k = torch.ones(2, device="cuda"), torch.tensor(0.7, device="cuda", requires_grad=True)
+    t1, ts = torch.tensor(1.0, requires_grad=True), torch.tensor([0.5, 1.0], requires_grad=True)
+    for alg, options in ((ps.DP5(), TIGHT), (ps.TorchDiffEq("dopri8"), TIGHT), (RK4, {"dt": 0.01})):
+        prob = ps.ODEProblem(lambda t, u: {"a": -k * u["a"], "b": -u["b"]}, {"a": u0, "b": u0[0]}, (0.0, t1))
+        u = ps.solve(prob, alg, saveat=ts, sensealg=sensealg, **options).u["a"]
+        assert u.is_cuda
+        (grad, dts) = torch.autograd.grad(u[-1].sum(), (k, ts))
+        assert torch.allclose(grad, -2 * torch.exp(-k), rtol=1e-6)
+        assert torch.allclose(dts, torch.tensor([0.0, -1.4 * torch.exp(-k).item()]), rtol=1e-6)
