@@ -1,0 +1,118 @@
+"""The loss of a fit, from problems and data or as the user wrote it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
+
+from pysciml.errors import InvalidInputError, SolveError
+from pysciml.fit.parameters import Named
+from pysciml.fit.shooting import MultipleShooting, Segments, cut
+from pysciml.fit.solver import CountingSolver
+from pysciml.fit.trajectory import Trajectory
+from pysciml.fit.validation import Split
+
+
+class Objective:
+    """Training and validation loss at the parameters' present values.
+
+    Args:
+        split: training and validation data. loss: the user's, or None for the weighted mean square. observe: from a
+            state in time to what was measured, or None. regularization: function of the named parameters, or None.
+        shooting: None solves straight through. options: for `solve`.
+    """
+
+    def __init__(self, split: Split, loss: Callable | None, observe: Callable | None, regularization: Callable | None,
+                 shooting: MultipleShooting | None, options: dict[str, Any]):  # fmt: skip
+        self.split, self.loss, self.observe, self.regularization = split, loss, observe, regularization
+        self.shooting = shooting
+        self.segments = [cut(x, shooting, observed=observe is not None) for x in split.train] if shooting else []
+        self.solver, self._val_solver = CountingSolver(options), CountingSolver(options)
+        self.parameters: Named = {}  # set once they are known, for the regularisation
+        self.shoots = shooting is not None
+
+    def __call__(self, batch: Sequence[int] | None = None) -> torch.Tensor:
+        """The training loss, over all trajectories or those in `batch`.
+
+        Raises:
+            SolveError: a solve failed. InvalidInputError: not a scalar, or of the wrong shape.
+        """
+        chosen = range(len(self.split.train)) if batch is None else batch
+        value = self._train(
+            [self.split.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else []
+        )
+        if self.regularization is not None:
+            value = value + _scalar(self.regularization(self.parameters), "regularization")
+        return value
+
+    def validate(self) -> float:
+        """The loss on what is held out: NaN without validation, inf where it cannot be solved."""
+        if not self.split.validates:
+            return math.nan
+        with torch.no_grad():
+            try:
+                value = float(self._validation())
+            except SolveError:  # the fit may still come to where the forecast exists
+                return math.inf
+        return value if math.isfinite(value) else math.inf
+
+    def learned_states(self) -> Named:
+        """The segments' initial states, which are fitted along."""
+        many = len(self.segments) > 1
+        named: Named = {}
+        for i, segments in enumerate(self.segments):
+            named |= segments.named(f"prob[{i}]." if many else "")
+        return named
+
+    def _train(self, chosen: Sequence[Trajectory], segments: Sequence[Segments]) -> torch.Tensor:
+        if not self.split.train:
+            return _scalar(self.loss(self.solver), "loss")  # type: ignore[misc]
+        if not chosen[0].data:
+            return self._of_solutions(self.loss, chosen, self.solver)  # type: ignore[arg-type]
+        if not self.shoots:
+            return self._of_data(chosen, [self.solver(x.prob, saveat=x.t).u for x in chosen])
+        predicted, jumps = zip(*(s.predict(self.solver) for s in segments), strict=True)
+        assert self.shooting is not None  # noqa: S101 - for the type checker
+        gap = torch.cat([jump for one in jumps for jump in one]).square().mean()
+        return self._of_data(chosen, predicted) + self.shooting.continuity * gap
+
+    def _validation(self) -> torch.Tensor:
+        if self.split.function is None:
+            chosen = self.split.held_out
+            return self._of_data(chosen, [self._val_solver(x.prob, saveat=x.t).u for x in chosen])
+        if not self.split.train:
+            return _scalar(self.split.function(self._val_solver), "val")
+        return self._of_solutions(self.split.function, self.split.train, self._val_solver, "val")
+
+    def _of_solutions(
+        self, loss: Callable, chosen: Sequence[Trajectory], solver: CountingSolver, name: str = "loss"
+    ) -> torch.Tensor:
+        return torch.stack([_scalar(loss(solver(x.prob, saveat=x.t)), name) for x in chosen]).mean()
+
+    def _of_data(self, chosen: Sequence[Trajectory], predicted: Sequence[Any]) -> torch.Tensor:
+        """Over all observations of all trajectories at once, so that each observation counts the same."""
+        seen = [self.observe(u) for u in predicted] if self.observe is not None else predicted
+        parts = [x.observed(pytree.tree_leaves(u)) for x, u in zip(chosen, seen, strict=True)]
+        p, d = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        if self.loss is not None:
+            return _scalar(self.loss(p, d), "loss")
+        if all(w is None for _, _, w in parts):
+            return (p - d).square().mean()
+        w = torch.cat([torch.ones_like(x) if w is None else w for x, _, w in parts])
+        return (w * (p - d).square()).mean()
+
+
+def _scalar(value: Any, name: str) -> torch.Tensor:
+    if not isinstance(value, torch.Tensor):
+        if isinstance(value, (int, float)) and name == "val":
+            return torch.tensor(float(value))
+        raise InvalidInputError(f"{name} must return a scalar tensor.", got=type(value).__name__,
+                                fix="a float cuts the gradient off: leave out .item() and float()")  # fmt: skip
+    if value.numel() != 1 or not value.is_floating_point():
+        raise InvalidInputError(f"{name} must return a scalar tensor.", got=f"shape {list(value.shape)}, {value.dtype}",
+                                fix="end it with .mean() or .sum()")  # fmt: skip
+    return value.reshape(())
