@@ -47,7 +47,7 @@ def plot_solution(
         MissingExtraError: matplotlib is not installed. InvalidInputError: no such component; a wrong number of names.
     """
     ax = _axes(ax, (6.4, 3.8))
-    times = torch.linspace(*(float(t) for t in sol.prob.tspan), points, dtype=torch.float64)
+    times = _times(sol, points)
     with torch.no_grad():
         lines = _columns(sol(times))
     dots, known = _columns(sol.u), _component_names(sol.u)
@@ -81,12 +81,12 @@ def plot_phase(
     known = _component_names(sol.u)
     i, j = _chosen(components, len(known))
     names = _labels(names, [known[i], known[j]])
-    times = torch.linspace(*(float(t) for t in sol.prob.tspan), points, dtype=torch.float64)
+    times = _times(sol, points)
     with torch.no_grad():
         x = _columns(sol(times))
     ax.plot(x[:, i], x[:, j], color=color, linewidth=1.8)
     ax.plot(x[:1, i], x[:1, j], "o", color=color, markerfacecolor="white", markersize=8, label="_start")
-    return _finish(ax, *names, legend=False)
+    return _finish(ax, names[0], names[1], legend=False)
 
 
 def plot_history(history: Any, ax: Axes | None = None) -> Axes:
@@ -198,7 +198,12 @@ def plot_law(law: Any, ax: Axes | None = None, *, states: torch.Tensor | None = 
         fontsize=9,
         color=_INK,
     )
-    return _finish(ax, "coefficient" if states is None else "coefficient x size of its term", "", legend=False)
+    return _finish(ax, "coefficient" if states is None else "coefficient × size of its term", "", legend=False)
+
+
+def _times(sol: Any, points: int) -> torch.Tensor:
+    t0, t1 = (float(t) for t in sol.prob.tspan)
+    return torch.linspace(t0, t1, points, dtype=torch.float64)
 
 
 def _pyplot() -> Any:

@@ -35,8 +35,7 @@ def _draw_years(found: Findings, ax: Axes) -> str:
     data, start = found.data, float(found.data.source.years[0])
     times = torch.linspace(0, float(data.t[-1]), 400, dtype=DTYPE)
     curve, law = data.pelts(found.network.dense(times)), data.pelts(found.law_fit.dense(times))
-    refits = torch.stack([data.pelts(one.dense(times)) for one in found.again])
-    low, high = refits.quantile(torch.tensor([0.05, 0.95], dtype=DTYPE), dim=0)
+    low, high = found.network_band(times)
     ax.axvspan(start + FIT_YEARS - 0.5, start + 20.4, color="#f0f0f0", zorder=0)
     ax.text(start + 18, 0.8, "held out", transform=ax.get_xaxis_transform(), ha="center", va="top", color=_GREY)
     for i, color in enumerate(COLORS[:2]):

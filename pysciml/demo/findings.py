@@ -58,6 +58,12 @@ class Findings:
             "recovered law": self.law_fit.u,
         }
 
+    def network_band(self, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Pelts (n, 2) between which nine tenths of the network's refits lie, at times (n,)."""
+        refits = torch.stack([self.data.pelts(one.dense(times)) for one in self.again])
+        low, high = refits.quantile(torch.tensor([0.05, 0.95], dtype=refits.dtype), dim=0)
+        return low, high
+
     def errors(self) -> dict[str, tuple[float, float, float, float]]:
         """Root mean square errors: thousand pelts, fitted and forecast; logarithms, fitted and forecast."""
         spans = slice(0, FIT_YEARS), slice(FIT_YEARS, None)

@@ -144,7 +144,7 @@ def resampled(data: Data, curve: torch.Tensor, count: int) -> list[torch.Tensor]
 
 def fit_again(data: Data, fitted: Fitted, decay: float, epochs: int, count: int) -> list[Fitted]:
     """The model fitted to resampled data, each time from where it is."""
-    quick = [Stage("LBFGS", max(1, epochs // 3), tolerance=1e-3)]
+    quick = [Stage("LBFGS", max(1, 2 * epochs // 5), tolerance=1e-4)]
     return [
         fit_model(data, copy.deepcopy(fitted.model), FIT_YEARS, quick, decay, fitted.u[0], observed, "off")
         for observed in resampled(data, fitted.u, count)

@@ -44,6 +44,8 @@ class LynxAndHare(Known):
     other and neither would mean anything.
     """
 
+    alone: torch.Tensor
+
     def __init__(self, width: int = 8):
         super().__init__()
         layers = torch.nn.Linear(2, width), torch.nn.Tanh(), torch.nn.Linear(width, 2, bias=False)
@@ -64,6 +66,9 @@ class Written(Known):
         terms: from pelts (..., 2) to (..., k). start: (2, k) coefficients to start from; what is zero stays zero.
         rates: to start from. scale: (2,) of the pelts.
     """
+
+    start: torch.Tensor
+    scale: torch.Tensor
 
     def __init__(
         self,

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import torch
 
 from pysciml.demo.findings import Findings
-from pysciml.demo.fitting import NAMES, SIDES
+from pysciml.demo.fitting import FIT_YEARS, NAMES, SIDES
 from pysciml.demo.models import DTYPE
 
 SIGNS = (1.0, -1.0)  # hares grow, lynx die
@@ -56,7 +56,7 @@ def _formulas(found: Findings) -> Iterator[str]:
 
 def _coefficients(found: Findings) -> Iterator[str]:
     """The table of all terms that are in a formula, or in a tenth of the refits."""
-    yield f"{'':<15}{'by the network':>14}  {'kept in':>8}  {'by the data':>12}  95% interval"
+    yield f"{'':<15}{'by the network':>14}  {'kept in':>8}  {'by the data':>12}  95% interval, the formula given"
     fitted, refits = found.law_fit.model, [one.model for one in found.law_again]
     coefficients = torch.stack([model.coefficients for model in refits])
     for i, side in enumerate(SIDES):
@@ -84,7 +84,8 @@ def _of_the_product(found: Findings) -> str:
         return "H L is not in both formulas: the network did not learn that gains and losses go with encounters."
     expected = product[0][0] < 0 < product[1][0]
     text = f"H L is in both formulas, {'' if expected else 'not '}with the signs of a predator and its prey, and in "
-    text += f"at least {min(p[3] for p in product):.0%} of the refits."
+    kept = min(p[3] for p in product)
+    text += "every refit." if kept == 1 else f"at least {kept:.0%} of the refits."
     others = [
         f"{term} for the {side} ({law.coefficient(i, term)[3]:.0%})"
         for i, side in enumerate(SIDES)
@@ -102,6 +103,13 @@ def _of_the_forecast(found: Findings) -> Iterator[str]:
         f"The network fits the known years {better[0]} than Lotka-Volterra ({past:.1f} against {past_lv:.1f} thousand "
         f"pelts), and forecasts the held-out ones {better[1]} ({future:.1f} against {future_lv:.1f}; "
         f"{errors['as ten years before'][1]:.1f} for the years ten years before)."
+    )
+    low, high = found.network_band(found.data.t)
+    inside = ((found.data.source.pelts >= low) & (found.data.source.pelts <= high))[FIT_YEARS:]
+    yield (
+        f"Of the {inside.numel()} held-out numbers {int(inside.sum())} lie within the 90% band of the refits: it says "
+        "how unsure the curve is if the model is right, and knows neither the scatter of single years nor the "
+        "model's error."
     )
 
 

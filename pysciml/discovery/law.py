@@ -117,7 +117,7 @@ class Law:
 
 
 def _sum(terms: tuple[str, ...], coefficients: list[float]) -> str:
-    parts = []
+    parts: list[str] = []
     for term, c in zip(terms, coefficients, strict=True):
         if c:
             sign = "-" if c < 0 else ("+" if parts else "")

@@ -37,7 +37,7 @@ class Samples:
 
     @classmethod
     def reduce(cls, theta: np.ndarray, y: np.ndarray, n: int | None = None) -> Samples:
-        triangle = np.linalg.qr(np.column_stack([theta, y]), mode="r")
+        triangle = np.asarray(np.linalg.qr(np.column_stack([theta, y]), mode="r"))
         return cls(triangle[:, :-1], triangle[:, -1], len(y) if n is None else n)
 
     @cached_property

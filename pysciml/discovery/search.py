@@ -15,6 +15,7 @@ from pysciml.discovery.regression import THRESHOLDS, Samples, cross_validate, re
 from pysciml.errors import InvalidInputError
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+_ROUNDING = 1e-20  # a mean squared error, relative to the target's, at which models differ in rounding alone
 
 
 def discover(
@@ -176,7 +177,8 @@ class _Search:
 def _sparsest_of_the_best(path: Sequence[Candidate]) -> Candidate:
     """The one-standard-error rule (Breiman et al. 1984): what the data cannot tell from the best, at its simplest."""
     best = min(path, key=lambda c: c.error)
-    return min((c for c in path if c.error <= best.error + best.error_se), key=lambda c: (len(c.terms), c.error))
+    limit = max(best.error + best.error_se, _ROUNDING)
+    return min((c for c in path if c.error <= limit), key=lambda c: (len(c.terms), c.error))
 
 
 def _arrays(library: Library, pair: Pair) -> tuple[np.ndarray, np.ndarray]:

@@ -1,0 +1,149 @@
+from __future__ import annotations
+
+import math
+import sys
+
+import matplotlib as mpl
+import matplotlib.pyplot as plt
+import pytest
+import torch
+
+import pysciml as ps
+from pysciml import plot
+from pysciml.fit import History, fit
+
+
+@pytest.fixture(autouse=True)
+def figures():
+    before = dict(mpl.rcParams)
+    yield
+    plt.close("all")
+    assert dict(mpl.rcParams) == before
+
+
+def oscillator(u0=None):
+    u0 = torch.tensor([1.0, 0.0], dtype=torch.float64) if u0 is None else u0
+    return ps.solve(ps.ODEProblem(lambda t, u: torch.stack([u[1], -u[0]]), u0, (0.0, 3.0)), saveat=0.5)
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    prob = ps.ODEProblem(lambda t, u: -k * u, torch.ones(1, dtype=torch.float64), (0.0, 2.0))
+    t = torch.linspace(0, 2, 11, dtype=torch.float64)
+    return fit(prob, torch.exp(-t)[:, None], t, epochs=(20, 5), val=0.3, progress="off")
+
+
+def visible(ax):
+    return [line for line in ax.lines if not line.get_label().startswith("_")]
+
+
+def test_a_solution_is_a_line_and_dots_for_each_component():
+    sol = oscillator()
+    ax = sol.plot(names=("place", "speed"), xlabel="t (s)", points=100)
+    assert len(ax.lines) == 4
+    assert [line.get_label() for line in visible(ax)] == ["place", "speed"]
+    x, y = ax.lines[0].get_data()
+    assert len(x) == 100
+    assert torch.allclose(torch.as_tensor(y), torch.cos(torch.as_tensor(x)), atol=1e-4)
+    assert list(ax.lines[1].get_xdata()) == pytest.approx(sol.t.tolist())
+    assert ax.get_xlabel() == "t (s)"
+    assert len(plt.get_fignums()) == 1
+
+
+def test_axes_that_are_given_are_drawn_on_and_nothing_else():
+    ax = mpl.figure.Figure().subplots()
+    assert plot.plot_solution(oscillator(), ax, components=(1,), markers=False) is ax
+    assert len(ax.lines) == 1
+    assert ax.lines[0].get_label() == "u[1]"
+    assert plt.get_fignums() == []
+
+
+def test_states_of_any_structure_and_gradients_are_drawn():
+    u0 = {"x": torch.ones(2, dtype=torch.float64, requires_grad=True), "z": torch.ones((), dtype=torch.float64)}
+    prob = ps.ODEProblem(lambda t, u: {"x": -u["x"], "z": -u["z"]}, u0, (0.0, 1.0))
+    ax = plot.plot_solution(ps.solve(prob, saveat=0.5))
+    assert [line.get_label() for line in visible(ax)] == ["u['x'][0]", "u['x'][1]", "u['z']"]
+
+
+def test_a_large_state_shows_its_first_components_and_says_so():
+    prob = ps.ODEProblem(lambda t, u: -u, torch.ones(4, 5, dtype=torch.float64), (0.0, 1.0))
+    ax = plot.plot_solution(ps.solve(prob))
+    assert len(visible(ax)) == 12
+    assert "first 12 of 20" in ax.get_title()
+    assert visible(ax)[-1].get_label() == "u[2, 1]"
+
+
+def test_a_phase_portrait_is_a_curve_and_its_start():
+    ax = plot.plot_phase(oscillator(), names=("place", "speed"))
+    x, y = (torch.as_tensor(v) for v in ax.lines[0].get_data())
+    assert torch.allclose(x**2 + y**2, torch.ones_like(x), atol=1e-4)
+    assert (ax.lines[1].get_xdata()[0], ax.lines[1].get_ydata()[0]) == (1.0, 0.0)
+    assert (ax.get_xlabel(), ax.get_ylabel()) == ("place", "speed")
+
+
+def test_a_fit_shows_its_history_and_its_data(fitted):
+    fig = fitted.plot(names=("u",), ylabel="grams")
+    history, data = fig.axes
+    assert history.get_yscale() == "log"
+    assert [line.get_label() for line in visible(history)] == ["training", "validation"]
+    assert len(history.lines[0].get_xdata()) == len(fitted.history)
+    stages = [line for line in history.lines if line.get_label() == "_stage"]
+    assert [line.get_xdata()[0] for line in stages] == [20.5]
+    assert {text.get_text() for text in history.texts} == {"Adam", "LBFGS"}
+    lines = {line.get_label(): line for line in data.lines}
+    assert set(lines) == {"u", "_data", "_held out"}
+    assert (len(lines["_data"].get_xdata()), len(lines["_held out"].get_xdata())) == (8, 3)
+    assert data.get_ylabel() == "grams"
+
+
+def test_a_fit_of_several_problems_names_each_component_once():
+    k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    t = torch.linspace(0, 2, 5, dtype=torch.float64)
+    starts = [torch.full((1,), s, dtype=torch.float64) for s in (1.0, 2.0)]
+    probs = [ps.ODEProblem(lambda t, u: -k * u, u0, (0.0, 2.0)) for u0 in starts]
+    result = fit(probs, [u0 * torch.exp(-t)[:, None] for u0 in starts], t, epochs=(3, 2), progress="off")
+    data = result.plot().axes[1]
+    assert len(data.lines) == 4
+    assert [line.get_label() for line in visible(data)] == ["u[0]"]
+
+
+def test_a_fit_of_what_was_observed_shows_its_history_alone():
+    k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+    t = torch.linspace(0, 2, 5, dtype=torch.float64)
+    prob = ps.ODEProblem(lambda t, u: -k * u, torch.ones(2, dtype=torch.float64), (0.0, 2.0))
+    result = fit(prob, 2 * torch.exp(-t), t, observe=lambda u: u.sum(1), epochs=(2, 1), progress="off")
+    assert len(result.plot().axes) == 1
+
+
+def test_a_law_is_one_row_a_term_with_its_interval_and_inclusion():
+    t = torch.linspace(0, 9, 100, dtype=torch.float64)
+    x = torch.stack([2 + torch.sin(t), 2 + torch.cos(1.7 * t)], dim=1)
+    law = ps.discover(x, 0.5 * x.prod(1), names=("x", "y"), targets=("a",), bootstraps=10)
+    ax = plot.plot_law(law)
+    assert [text.get_text() for text in ax.get_yticklabels()] == [f"a:  {term}" for term in law.terms]
+    values = [line.get_xdata()[0] for line in ax.lines if line.get_label() == "_value"]
+    assert values == pytest.approx([0, 0, 0, 0, 0.5, 0], abs=1e-9)
+    assert [text.get_text() for text in ax.texts if "%" in text.get_text()] == ["0%"] * 4 + ["100%", "0%"]
+    scaled = plot.plot_law(law, states=x)
+    size = float(x.prod(1).square().mean().sqrt())
+    assert [line.get_xdata()[0] for line in scaled.lines if line.get_label() == "_value"][4] == pytest.approx(
+        0.5 * size
+    )
+
+
+@pytest.mark.parametrize("options", [{"components": (2,)}, {"names": ("one",)}, {"names": "xy"}])
+def test_wrong_components_and_names_are_refused(options):
+    with pytest.raises(ps.InvalidInputError):
+        plot.plot_solution(oscillator(), **options)
+
+
+def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.pyplot", None)
+    with pytest.raises(ps.MissingExtraError, match=r"pysciml\[plot\]"):
+        oscillator().plot()
+
+
+def test_a_loss_that_is_not_positive_is_drawn_on_a_plain_scale():
+    history = History(stage=["", "Adam"], loss=[1.0, -1.0], val_loss=[math.nan] * 2)
+    assert plot.plot_history(history).get_yscale() == "linear"
