@@ -46,12 +46,13 @@ def _extreme(first, second):
 
 def _pow(a, b):
     """a**b, with torch's derivatives at a = 0: none in b, where CasADi's rule has log(0) * 0."""
-    if b.is_constant():
+    if b.is_constant() and np.all(ca.evalf(b).full() != 0):
         return ca.power(a, b)
-    zero = ca.eq(a, 0)
-    # What b means at a = 0 (negative, 0, below 1, 1, above 1), in a form that has no derivative in b.
-    at_zero = -1.0 * (b < 0) + 0.5 * (b > 0) + 0.5 * (b >= 1) + 1.0 * (b > 1)
-    return _if(ca.logic_not(zero), ca.power(a + zero, b)) + _if(zero, ca.power(a, at_zero))
+    zero, one = ca.eq(a, 0), ca.eq(b, 0)
+    # What b means at a = 0 (negative, below 1, 1, above 1), in a form that has no derivative in b; a**0 is 1 everywhere.
+    at_zero = one - 1.0 * (b < 0) + 0.5 * (b > 0) + 0.5 * (b >= 1) + 1.0 * (b > 1)
+    elsewhere = _if(ca.logic_not(zero), ca.power(a + zero, b))
+    return elsewhere + _if(ca.logic_and(zero, ca.logic_not(one)), ca.power(a, at_zero)) + ca.logic_and(zero, one)
 
 
 def _atan2(y, x):
