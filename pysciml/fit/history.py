@@ -19,6 +19,7 @@ class History:
         nf: evaluations of the right-hand side, likewise. failures: failed attempts. time: seconds.
 
     Example:
+        >>> from pysciml.fit import History
         >>> History(loss=[3.0, 1.0]).loss[-1]
         1.0
     """

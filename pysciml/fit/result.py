@@ -35,7 +35,7 @@ class FitResult:
         >>> k = torch.tensor(0.3, dtype=torch.float64, requires_grad=True)
         >>> prob = ps.ODEProblem(lambda t, u: -k * u, torch.ones(1, dtype=torch.float64), (0.0, 2.0))
         >>> t = torch.linspace(0, 2, 9, dtype=torch.float64)
-        >>> result = fit(prob, torch.exp(-t)[:, None], t, stages=("LBFGS", 20), progress="off")
+        >>> result = ps.fit(prob, torch.exp(-t)[:, None], t, stages=("LBFGS", 20), progress="off")
         >>> round(k.item(), 3), result.loss < 1e-9
         (1.0, True)
     """

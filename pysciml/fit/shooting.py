@@ -38,7 +38,8 @@ class MultipleShooting:
     IFAC 1984.
 
     Example:
-        >>> MultipleShooting(segments=8, continuity=10.0).segments
+        >>> import pysciml as ps
+        >>> ps.MultipleShooting(segments=8, continuity=10.0).segments
         8
     """
 

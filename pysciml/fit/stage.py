@@ -38,7 +38,8 @@ class Stage:
         InvalidInputError: no such optimizer or option; epochs negative or not a whole number.
 
     Example:
-        >>> Stage("adamw", 200, lr=3e-3, weight_decay=1e-4)
+        >>> import pysciml as ps
+        >>> ps.Stage("adamw", 200, lr=3e-3, weight_decay=1e-4)
         Stage('AdamW', 200, lr=0.003, weight_decay=0.0001)
     """
 

@@ -8,7 +8,7 @@ import pysciml as ps
 from pysciml.fit import Stage, fit
 
 F64 = torch.float64
-CASES = ("adam", "lbfgs", "batches")
+CASES = ("adam", "lbfgs", "batches", "long")
 
 
 def number(x, *, grad: bool = True) -> torch.Tensor:
@@ -61,6 +61,14 @@ def resumable(case: str, **options):
         p = number([1.2, 0.8, 0.8, 2.5])
         stages = (Stage("adam", 3), Stage("lbfgs", 12, tolerance=0.0))
         return fit(lotka_volterra_problem(p, 3.0), data, t, stages=stages, **options), p
+    if case == "long":
+        data, t = lotka_volterra_data()
+        p = number([1.2, 0.8, 0.8, 2.5])
+        # One checkpoint for the whole solve; see below for what happens with more.
+        options["sensealg"] = ps.InterpolatingAdjoint(checkpoints=5000)
+        return fit(
+            lotka_volterra_problem(p), data, t, stages=(Stage("adam", 6, lr=0.05), Stage("lbfgs", 9)), **options
+        ), p
     # Times of its own, hence an integrator of its own: CasADi's backward solve gives other last digits once it has been
     # through a solve of more steps than lie between two checkpoints (50), which other tests here may have had it do.
     k = number(0.3)

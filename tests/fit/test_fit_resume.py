@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fit_cases import decay, decay_data, histories_agree, number, resumable
+from fit_cases import CASES, decay, decay_data, histories_agree, number, resumable
 
 import pysciml as ps
 from pysciml.fit import Stage, fit
@@ -42,14 +42,14 @@ KILLED = """
 def killed(tmp_path_factory) -> Path:
     """A folder with the checkpoints of one killed fit a case."""
     folder = tmp_path_factory.mktemp("killed")
-    process = child(KILLED, folder, "adam", "lbfgs", "batches")
+    process = child(KILLED, folder, *CASES)
     out, error = process.communicate(timeout=120)
-    assert out.split() == [str(-signal.SIGKILL)] * 3, error
+    assert out.split() == [str(-signal.SIGKILL)] * len(CASES), error
     return folder
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.parametrize("case", ["adam", "lbfgs", "batches"])
+@pytest.mark.parametrize("case", CASES)
 def test_resumes_to_the_same_trajectory_after_a_kill(case, killed):
     whole, p = resumable(case)
     assert whole.epochs == 15
