@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
@@ -88,9 +89,13 @@ class Graph:
         return any(node is self.inputs.get(name) for node in self.nodes)
 
     def __str__(self) -> str:
-        names = {node: f"%{i}" for i, node in enumerate(self.nodes)}
-        lines = [f"  {names[n]} = {_describe(n, names)}" for n in self.nodes]
-        return "graph:\n" + "\n".join(lines) + f"\n  return {names[self.output]}"
+        """One line a node: `%3 = add(%1, u) [2]`; inputs by name, single constants by value, shapes in brackets."""
+        names = {node: _written(node) for node in self.nodes}
+        steps = [node for node, name in names.items() if name is None]
+        names |= {node: f"%{k}" for k, node in enumerate(steps)}
+        head = ", ".join(f"{name}{list(node.shape)}" for name, node in self.inputs.items())
+        lines = [f"  {names[n]} = {_describe(n, names)} {list(n.shape)}\n" for n in steps]
+        return f"graph({head}):\n{''.join(lines)}  return {names[self.output]}"
 
 
 def _in_order(output: Node) -> tuple[Node, ...]:
@@ -113,14 +118,22 @@ def _cost(node: Node) -> int:
     return 0 if node.op in ("input", "constant", "reshape") else max((n.size for n in (node, *node.args)), default=0)
 
 
-def _describe(node: Node, names: dict[Node, str]) -> str:
-    args = ", ".join(names[a] for a in node.args)
-    if isinstance(node.data, str):
-        args = node.data
-    elif node.data is not None:
-        values = np.array2string(node.data.ravel(), threshold=6, edgeitems=2, separator=",").replace("\n", "")
-        args = f"{args}{', ' if args else ''}{values}"
-    return f"{node.op}({args}) {list(node.shape)}"
+def _written(node: Node) -> str | None:
+    """How a node is written where it is used, if it needs no line of its own."""
+    if node.op == "input":
+        return str(node.data)
+    return _numbers(node.data) if node.op == "constant" and node.size == 1 else None
+
+
+def _describe(node: Node, names: dict[Node, Any]) -> str:
+    data = [] if node.data is None else [f"[{_numbers(node.data)}]"]
+    return f"{node.op}({', '.join([names[a] for a in node.args] + data)})"
+
+
+def _numbers(data: Any) -> str:
+    flat = data.ravel()
+    first, last = (flat, []) if flat.size <= 6 else (flat[:2], ["...", *(f"{x:g}" for x in flat[-2:])])
+    return ",".join([*(f"{x:g}" for x in first), *last])
 
 
 class Builder:

@@ -20,7 +20,9 @@ from pysciml.rhs.trace import Program, compiled, record
 Truth = dict[str, torch.Tensor]
 
 
-def check(f: Callable, u: Any, p: Any = None, t: float = 0.3, *, tol: float = 1e-10, fixed: bool = False, points: int = 2) -> None:
+def check(
+    f: Callable, u: Any, p: Any = None, t: float = 0.3, *, tol: float = 1e-10, fixed: bool = False, points: int = 2
+) -> None:
     """Fails unless all Graphs of f and both CasADi forms agree with torch, at (t, u, p) and at points beside it.
 
     Args:

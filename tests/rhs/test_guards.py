@@ -42,7 +42,9 @@ def agrees(f, way, u=U):
     ours = evaluate(rhs.graph("f", program), t=T.double() + 1, u=other.reshape(-1).double(), p=p)
     with torch.no_grad():
         truth = f(T.to(u.dtype) + 1, other)
-    torch.testing.assert_close(ours, truth.reshape(-1).double(), rtol=1e-6 if u.dtype == torch.float32 else 1e-12, atol=1e-12)
+    torch.testing.assert_close(
+        ours, truth.reshape(-1).double(), rtol=1e-6 if u.dtype == torch.float32 else 1e-12, atol=1e-12
+    )
     return rhs
 
 
