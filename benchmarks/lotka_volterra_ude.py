@@ -86,7 +86,7 @@ class CasadiByHand:
         u, t = ca.MX.sym("u", 2), ca.MX.sym("t")
         p = ca.MX.sym("p", sum(x.size for x in self.parameters))
         ode = self._equations(u, p)
-        options = {"reltol": TOL, "abstol": TOL, "max_num_steps": 100_000, "steps_per_checkpoint": 50,
+        options = {"reltol": TOL, "abstol": TOL, "max_num_steps": 100_000, "steps_per_checkpoint": 450,
                    "interpolation_type": "hermite", **options}  # fmt: skip
         self.solve = ca.integrator("solve", "cvodes", {"x": u, "p": p, "t": t, "ode": ode}, 0.0, TIMES.numpy(), options)
         self.adjoint = self.solve.factory("adjoint", ["x0", "p", "adj:xf"], ["adj:x0", "adj:p"])

@@ -7,7 +7,7 @@ the engine's; in the times it is exact: a saved state moves along du/dt, and a l
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ class Call:
         dtype: of the user's state. n_state: how many of the leaves are the state.
         names: gives what the user calls each parameter leaf.
         dense: the trajectory to interpolate instead of solving, or None.
-        trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
+        solved, trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
     """
 
     engine: Engine
@@ -41,6 +41,7 @@ class Call:
     names: Callable[[], list[str]]
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
+    solved: Request | None = None
     stats: Stats = field(default_factory=Stats)
 
 
@@ -54,16 +55,16 @@ class _Solve(torch.autograd.Function):
     def forward(ctx, call: Call, t0, ts: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
         rhs = call.rhs
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
-        request = call.request(
-            u0=pack(state, rhs.n),
-            p=pack(parameters, rhs.m),
-            t0=float(t0),
-            ts=to_numpy(ts).copy(),
-        )
-        _check_finite(call, request.p, parameters)
         if call.dense is None:
+            request = call.request(
+                u0=pack(state, rhs.n), p=pack(parameters, rhs.m), t0=float(t0), ts=to_numpy(ts).copy()
+            )
+            _check_finite(call, request.p, parameters)
             call.trajectory = call.engine.solve(request)
+            call.solved = request
         else:
+            # The values of the solve it belongs to: an optimizer may have changed the tensors since.
+            request = replace(call.solved, ts=to_numpy(ts).copy())
             call.trajectory = call.engine.interpolate(request, call.dense, request.ts)
         call.stats = call.trajectory.stats
         ctx.call, ctx.request, ctx.trajectory = call, request, call.trajectory

@@ -175,22 +175,33 @@ def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Te
 
 def parameter_names(prob: ODEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
     """What the user calls each parameter: `p['k']`, `net.0.weight`, a closure's variable, or "captured tensor 2"."""
-    f = prob.f
-    modules = {"": f} if isinstance(f, torch.nn.Module) else {}
-    known: dict[int, str] = {}
-    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
-    reached = dict(zip(code.co_freevars, (c.cell_contents for c in cells), strict=True)) if code else {}
-    reached |= {k: v for k, v in getattr(f, "__globals__", {}).items() if code and k in code.co_names}
-    for name, value in reached.items():
-        if isinstance(value, torch.Tensor):
-            known[id(value)] = name
-        elif isinstance(value, torch.nn.Module):
-            modules[name] = value
-    for name, module in modules.items():
-        for path, x in (*module.named_parameters(), *module.named_buffers()):
-            known[id(x)] = f"{name}.{path}" if name else path
+    known = {id(x): name for name, x in _reach(prob.f).items()}
     own = leaf_names(prob.p, "p") if prob.p is not None else []
     return own + [known.get(id(x), f"captured tensor {i}") for i, x in enumerate(captured)]
+
+
+def _tensors_of(prob: ODEProblem) -> dict[str, torch.Tensor]:
+    """The tensors a problem is seen to depend on, by the names the user has for them."""
+    parts = {"u0": prob.u0} | ({} if prob.p is None else {"p": prob.p})
+    own = {
+        n: x
+        for root, tree in parts.items()
+        for n, x in zip(leaf_names(tree, root), pytree.tree_leaves(tree), strict=True)
+    }
+    return own | _reach(prob.f)
+
+
+def _reach(f: Any) -> dict[str, torch.Tensor]:
+    """Tensors and module parameters that f holds itself, in its closure or by the names of its globals."""
+    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
+    held = dict(zip(code.co_freevars, (c.cell_contents for c in cells), strict=True)) if code else {}
+    held |= {k: v for k, v in getattr(f, "__globals__", {}).items() if code and k in code.co_names}
+    found = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
+    modules = {name: value for name, value in held.items() if isinstance(value, torch.nn.Module)}
+    for name, module in (modules | ({"": f} if isinstance(f, torch.nn.Module) else {})).items():
+        for path, x in (*module.named_parameters(), *module.named_buffers()):
+            found[f"{name}.{path}" if name else path] = x
+    return found
 
 
 def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:
@@ -214,8 +225,18 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
         )
     sensealg = sensealg or DirectAdjoint()
     u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
+    used = _tensors_of(prob)
+    versions = {name: x._version for name, x in used.items()}
 
     def dense(times: torch.Tensor) -> Any:
+        changed = [name for name, x in used.items() if x._version != versions[name]]
+        if changed:
+            raise InvalidInputError(
+                "eager torch solves again for sol(t), and a parameter has changed since sol was made.",
+                got=f"another value of `{changed[0]}`",
+                fix="solve again, or save at these times: pysciml.solve(prob, saveat=t)",
+            )
+
         def at(ts: torch.Tensor) -> Any:
             return eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)[0]
 

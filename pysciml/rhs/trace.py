@@ -351,7 +351,8 @@ def check_gradient(program: Program, rhs: CompiledRHS) -> None:
             for xs in (program.u, program.parameters)]  # fmt: skip
     u, p = (x.requires_grad_() for x in flat)
     t, v = program.t.detach().cpu().double(), torch.linspace(1.0, 2.0, u.numel(), dtype=torch.float64)
-    out = evaluate(rhs.graph("f"), t=t, u=u, p=p)
+    with torch.enable_grad():  # the caller may be solving under torch.no_grad()
+        out = evaluate(rhs.graph("f"), t=t, u=u, p=p)
     true = torch.autograd.grad(out, (u, p), v, allow_unused=True) if out.requires_grad else (None, None)
     for kind, x, d in zip(("vjp", "vjp_p"), (u, p), true, strict=True):
         with torch.no_grad():

@@ -126,6 +126,22 @@ def test_dense_output_and_its_gradients(engine):
     assert sol(torch.ones(2, 3, dtype=F64)).shape == (2, 3, 2)
 
 
+@pytest.mark.parametrize("alg", [ps.CVODE_Adams(), ps.Tsit5()], ids=lambda a: a.name)
+def test_dense_output_belongs_to_its_own_solve(engine, alg):
+    p = vector(0.5).requires_grad_()
+    sol = ps.solve(ps.ODEProblem(lambda t, u, p: -p * u, vector(1.0), (0.0, 2.0), p), alg, engine=engine, **TIGHT)
+    with torch.no_grad():
+        p += 1.0  # as an optimizer would
+    if alg.embedded == "torchdiffeq":
+        with pytest.raises(ps.InvalidInputError, match="a parameter has changed"):
+            sol(1.0)
+        return
+    value = sol(1.0)
+    assert value.item() == pytest.approx(torch.e**-0.5, rel=1e-8)
+    value.backward()
+    assert p.grad.item() == pytest.approx(-(torch.e**-0.5), rel=1e-7)
+
+
 def test_backwards_in_time(engine):
     p = vector(1.5, 1.0, 1.0, 3.0).requires_grad_()
     forward = ps.solve(ps.ODEProblem(lotka_volterra, vector(1.0, 1.0), (0.0, 3.0), p), engine=engine, **TIGHT)
@@ -314,6 +330,20 @@ def test_stats_count_and_time_both_ways(engine):
     assert sol.stats.backward is None
     sol.u.sum().backward()
     assert sol.stats.backward.wall_time > 0
+
+
+@pytest.mark.parametrize("end", [2.0, 60.0], ids=["short", "long"])
+def test_equal_calls_give_equal_gradients_whatever_came_between(engine, end):
+    def gradient_at(rate, span=end):
+        p = (vector(1.5, 1.0, 1.0, 3.0) * rate).requires_grad_()
+        sol = ps.solve(ps.ODEProblem(lotka_volterra, vector(1.0, 1.0), (0.0, span), p), ps.CVODE_BDF(), engine=engine)
+        sol.u.sum().backward()
+        return p.grad
+
+    first = gradient_at(1.0)
+    gradient_at(1.3)
+    gradient_at(1.1, span=200.0)
+    assert torch.equal(gradient_at(1.0), first)
 
 
 def test_solves_in_threads_give_the_same(engine):

@@ -31,6 +31,10 @@ from pysciml.solution import ReturnCode, Stats
 
 MAXITERS = 100_000
 _KEPT_INTEGRATORS = 64
+# Steps between checkpoints of longer solves. Measured on the test problems at tolerances 1e-6 to 1e-10: up to 100 all
+# adjoints succeed, with 250 and more the longest stiff ones end in CV_TOO_MUCH_WORK.
+_CHECKPOINTS = 50
+_ONE_SEGMENT = 400
 _NEWTON_SCHEMES = {"Dense": "direct", "GMRES": "gmres", "BCG": "bcgstab", "TFQMR": "tfqmr"}
 _FLAGS = {
     "TOO_MUCH_WORK": ReturnCode.MaxIters,
@@ -161,9 +165,8 @@ def _options(plan: _Plan) -> dict[str, Any]:
         "abstol": plan.abstol if isinstance(plan.abstol, float) else max(plan.abstol),
         "max_num_steps": plan.maxiters,
         "newton_scheme": _NEWTON_SCHEMES[alg.linear_solver],
-        # Measured on the test problems at tolerances 1e-6 to 1e-10: up to 100 steps all adjoints succeed, with 250 the
-        # stiff ones can end in CV_TOO_MUCH_WORK; Hermite interpolation is up to a hundred times more accurate there.
-        "steps_per_checkpoint": plan.checkpoints or 50,
+        "steps_per_checkpoint": plan.checkpoints or _ONE_SEGMENT + 50,
+        # Up to a hundred times more accurate than "polynomial" on stiff problems.
         "interpolation_type": "hermite",
         "show_eval_warnings": False,
     }
@@ -298,11 +301,22 @@ def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
 
 
 def _backward(request: Request, trajectory: Trajectory) -> _Integrator:
-    """The integrator whose derivatives are taken: the forward one unless the backward solve has settings of its own."""
+    """The integrator whose derivatives are taken.
+
+    CVODES leaves a trace in its memory when an adjoint passes a checkpoint: later gradients from it differ within the
+    tolerances. So solves of up to `_ONE_SEGMENT` steps are kept in one segment, and longer ones get an integrator of
+    their own, made for this gradient alone: equal calls give equal gradients, to the bit.
+    """
     sense = request.sensealg
-    if sense.reltol is None and sense.abstol is None and sense.alg is None:
-        return trajectory.handle
-    return _integrator(request, backward=True)
+    own = sense.reltol is not None or sense.abstol is not None or sense.alg is not None
+    if isinstance(sense, ForwardSensitivity):
+        return _integrator(request, backward=True) if own else trajectory.handle
+    plan, steps = _plan(request, backward=True), trajectory.stats.naccept
+    if plan.checkpoints is None:
+        plan = replace(plan, checkpoints=_CHECKPOINTS)
+        if not own and steps is not None and steps <= _ONE_SEGMENT:
+            return trajectory.handle
+    return _Integrator(request, plan)
 
 
 def _plan(request: Request, backward: bool) -> _Plan:
