@@ -10,7 +10,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from pysciml._version import __version__
 from pysciml.config import config
@@ -88,7 +88,7 @@ def _positive(text: str) -> int:
 # demo
 
 
-def _demo(**options: object) -> int:
+def _demo(**options: Any) -> int:
     from pysciml.demo import main as demo
 
     demo(**options)

@@ -6,6 +6,7 @@ the engine's; in the times it is exact: a saved state moves along du/dt, and a l
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -19,6 +20,10 @@ from pysciml.errors import InvalidInputError
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.parameters import pack, to_numpy
 from pysciml.solution import Stats
+
+
+def _unsolved(**changes: Any) -> Request:
+    raise RuntimeError("there is no solve yet to interpolate")
 
 
 @dataclass(eq=False)
@@ -41,7 +46,7 @@ class Call:
     names: Callable[[], list[str]]
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
-    solved: Request | None = None
+    solved: Callable[..., Request] = _unsolved
     stats: Stats = field(default_factory=Stats)
 
 
@@ -61,10 +66,10 @@ class _Solve(torch.autograd.Function):
             )
             _check_finite(call, request.p, parameters)
             call.trajectory = call.engine.solve(request)
-            call.solved = request
+            call.solved = functools.partial(replace, request)
         else:
             # The values of the solve it belongs to: an optimizer may have changed the tensors since.
-            request = replace(call.solved, ts=to_numpy(ts).copy())
+            request = call.solved(ts=to_numpy(ts).copy())
             call.trajectory = call.engine.interpolate(request, call.dense, request.ts)
         call.stats = call.trajectory.stats
         ctx.call, ctx.request, ctx.trajectory = call, request, call.trajectory

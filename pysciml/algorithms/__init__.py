@@ -20,6 +20,6 @@ from pysciml.algorithms.runge_kutta import Vern6 as Vern6
 from pysciml.algorithms.runge_kutta import Vern7 as Vern7
 from pysciml.algorithms.runge_kutta import Vern8 as Vern8
 from pysciml.algorithms.runge_kutta import Vern9 as Vern9
+from pysciml.algorithms.sundials import CVODE_BDF as CVODE_BDF
 from pysciml.algorithms.sundials import IDA as IDA
 from pysciml.algorithms.sundials import CVODE_Adams as CVODE_Adams
-from pysciml.algorithms.sundials import CVODE_BDF as CVODE_BDF

@@ -90,7 +90,9 @@ class Vern6(Algorithm):
 
     order: ClassVar[int] = 6
     package: ClassVar[str] = "OrdinaryDiffEqVerner"
-    reference: ClassVar[str] = 'Verner, "Numerically optimal Runge-Kutta pairs with interpolants", Numer. Algorithms 53 (2010)'
+    reference: ClassVar[str] = (
+        'Verner, "Numerically optimal Runge-Kutta pairs with interpolants", Numer. Algorithms 53 (2010)'
+    )
 
 
 @dataclass(frozen=True)

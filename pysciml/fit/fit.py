@@ -93,9 +93,8 @@ def fit(
         max_failures: failed attempts in a row after which the fit gives up. backoff: the learning rate's factor a try.
 
         checkpoint: a file, replaced every `checkpoint_every` epochs and at the end. resume: True goes on from it as if
-            nothing had happened (or starts, if there is none), False starts anew, None refuses to overwrite one. To the
-            last digit where solves do not depend on those before; for more than 50 steps of CVODE that takes
-            `sensealg=pysciml.InterpolatingAdjoint(checkpoints=5000)`, more than the steps of a solve.
+            nothing had happened, to the last digit (or starts, if there is none), False starts anew, None refuses to
+            overwrite one.
         progress: "auto", "on" or "off"; None is `pysciml.config.progress`.
         callback: called with the `History` after every epoch; returns True to end the fit.
         seed: of the order of batches.

@@ -7,6 +7,7 @@ before anything is traced.
 
 from __future__ import annotations
 
+import operator
 import re
 import warnings
 from collections.abc import Callable, Sequence
@@ -28,22 +29,24 @@ from pysciml.rhs.graph import Builder, Node
 from pysciml.rhs.record import located, user_location
 
 _EXTRA_DECOMPOSITIONS = (
-    "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "celu", "softplus", "softshrink",
-    "hardshrink", "log_sigmoid_forward", "_softmax", "_log_softmax", "_softmax_backward_data",
+    "gelu", "silu", "mish", "hardswish", "hardsigmoid", "hardtanh", "leaky_relu", "elu", "celu", "softplus",
+    "softshrink", "hardshrink", "log_sigmoid_forward", "_softmax", "_log_softmax", "_softmax_backward_data",
     "_log_softmax_backward_data", "native_layer_norm", "native_layer_norm_backward", "native_group_norm",
-    "native_group_norm_backward", "_native_batch_norm_legit_no_training", "native_batch_norm", "native_batch_norm_backward",
-    "gelu_backward", "silu_backward", "mish_backward", "elu_backward", "hardswish_backward", "linalg_vector_norm",
-    "glu", "glu_backward", "threshold", "threshold_backward", "celu", "selu", "addcmul", "addcdiv", "lerp", "std",
-    "var_mean", "std_mean", "sinc", "hypot", "logaddexp", "logaddexp2", "logsumexp", "xlogy", "sgn", "frac", "heaviside",
-    "nan_to_num", "logcumsumexp", "trace", "tril", "triu", "huber_loss", "smooth_l1_loss", "mse_loss", "norm",
-    "rot90", "dist", "cumprod", "special_erfcx", "special_log_ndtr", "reflection_pad1d", "reflection_pad2d",
-    "replication_pad1d", "replication_pad2d", "_unsafe_index", "upsample_nearest1d", "upsample_nearest2d",
-    "upsample_bilinear2d", "pixel_shuffle", "grid_sampler_2d", "index_add", "index_copy", "prelu", "_prelu_kernel",
-    "_prelu_kernel_backward", "rrelu_with_noise", "softshrink_backward", "hardtanh_backward", "leaky_relu_backward",
-    "log_sigmoid_backward", "sigmoid_backward", "tanh_backward", "softplus_backward", "select_backward",
-    "slice_backward", "diagonal_backward", "unfold_backward", "embedding_dense_backward", "_weight_norm_interface",
+    "native_group_norm_backward", "_native_batch_norm_legit_no_training", "native_batch_norm",
+    "native_batch_norm_backward", "gelu_backward", "silu_backward", "mish_backward", "elu_backward",
+    "hardswish_backward", "linalg_vector_norm", "glu", "glu_backward", "threshold", "threshold_backward", "celu",
+    "selu", "addcmul", "addcdiv", "lerp", "std", "var_mean", "std_mean", "sinc", "hypot", "logaddexp", "logaddexp2",
+    "logsumexp", "xlogy", "sgn", "frac", "heaviside", "nan_to_num", "logcumsumexp", "trace", "tril", "triu",
+    "huber_loss", "smooth_l1_loss", "mse_loss", "norm", "rot90", "dist", "cumprod", "special_erfcx",
+    "special_log_ndtr", "reflection_pad1d", "reflection_pad2d", "replication_pad1d", "replication_pad2d",
+    "_unsafe_index", "upsample_nearest1d", "upsample_nearest2d", "upsample_bilinear2d", "pixel_shuffle",
+    "grid_sampler_2d", "index_add", "index_copy", "prelu", "_prelu_kernel", "_prelu_kernel_backward",
+    "rrelu_with_noise", "softshrink_backward", "hardtanh_backward", "leaky_relu_backward", "log_sigmoid_backward",
+    "sigmoid_backward", "tanh_backward", "softplus_backward", "select_backward", "slice_backward",
+    "diagonal_backward", "unfold_backward", "embedding_dense_backward", "_weight_norm_interface",
     "_weight_norm_interface_backward", "addr", "ger", "lift", "aminmax", "isposinf", "isneginf",
-    "reflection_pad1d_backward", "reflection_pad2d_backward", "_reshape_copy", "log_softmax", "softmax", "special_entr",
+    "reflection_pad1d_backward", "reflection_pad2d_backward", "_reshape_copy", "log_softmax", "softmax",
+    "special_entr",
 )  # fmt: skip
 
 
@@ -188,7 +191,7 @@ class GraphTracer(TorchDispatchMode):
         """What `x.op_(...)` writes: the value of the operation that does not write."""
         if name in aten.RULES:
             return self._apply(name, func, args, kwargs)
-        pure = getattr(getattr(torch.ops.aten, name, None), func._overloadname, None)
+        pure: Any = getattr(getattr(torch.ops.aten, name, None), func._overloadname, None)
         if pure is None:
             self._no_rule(func)
         with self:
@@ -205,7 +208,7 @@ class GraphTracer(TorchDispatchMode):
             y for y in self._kept if id(y) in self._nodes and not y._is_zerotensor() and _storage(y) == storage
         ]:
             places = _places_in_memory(other)
-            memory = overwrite(self.builder, memory, self._nodes[id(other)], lambda i, places=places: i[places])
+            memory = overwrite(self.builder, memory, self._nodes[id(other)], operator.itemgetter(places))
         return memory
 
     def _no_rule(self, func: Any) -> None:
@@ -213,10 +216,13 @@ class GraphTracer(TorchDispatchMode):
         value = _name(func) == "_local_scalar_dense"
         raise TraceError(
             "the value of a tensor is needed while tracing." if value else f"`{func}` has no compiled form.",
-            op=_name(func), location=location, source=source,
-            fix="choose with torch.where instead of `if`" if value else "write this step with other torch operations, or "
-                + _CALLBACK,
-        )  # fmt: skip
+            op=_name(func),
+            location=location,
+            source=source,
+            fix="choose with torch.where instead of `if`"
+            if value
+            else "write this step with other torch operations, or " + _CALLBACK,
+        )
 
 
 _QUESTIONS = {"is_same_size", "_has_same_storage_numel", "is_nonzero"}

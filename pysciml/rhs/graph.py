@@ -56,7 +56,7 @@ class Node:
     op: str
     args: tuple[Node, ...]
     shape: Shape
-    data: np.ndarray | str | None = None
+    data: Any = None
 
     @property
     def size(self) -> int:
@@ -260,7 +260,9 @@ def _is_identity(x: Node) -> bool:
 
 def _flatten_gathers(xs: tuple[Node, ...], flat: np.ndarray) -> tuple[tuple[Node, ...], np.ndarray]:
     """Reads through operands that are themselves gathers or reshapes, so that chains of views become one gather."""
-    table, operands, offset = [], [], 0
+    table: list[np.ndarray] = []
+    operands: list[Node] = []
+    offset = 0
     for x in xs:
         while x.op == "reshape":
             x = x.args[0]

@@ -9,6 +9,7 @@ Small graphs become SX (one instruction a scalar, no overhead), large ones MX (o
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import casadi as ca
 import numpy as np
@@ -49,7 +50,7 @@ def _pow(a, b):
     if b.is_constant() and np.all(ca.evalf(b).full() != 0):
         return ca.power(a, b)
     zero, one = ca.eq(a, 0), ca.eq(b, 0)
-    # What b means at a = 0 (negative, below 1, 1, above 1), in a form that has no derivative in b; a**0 is 1 everywhere.
+    # What b means at a = 0 (negative, below 1, 1, above), in a form that has no derivative in b; a**0 is 1 everywhere.
     at_zero = one - 1.0 * (b < 0) + 0.5 * (b > 0) + 0.5 * (b >= 1) + 1.0 * (b > 1)
     elsewhere = _if(ca.logic_not(zero), ca.power(a + zero, b))
     return elsewhere + _if(ca.logic_and(zero, ca.logic_not(one)), ca.power(a, at_zero)) + ca.logic_and(zero, one)
@@ -67,10 +68,24 @@ def _is_number(x):
 
 
 _BINARY = {
-    "add": lambda a, b: a + b, "sub": lambda a, b: a - b, "mul": lambda a, b: a * b, "div": lambda a, b: a / b,
-    "pow": _pow, "fmod": ca.fmod, "atan2": _atan2, "maximum": _extreme(ca.gt, ca.lt), "minimum": _extreme(ca.lt, ca.gt),
-    "eq": ca.eq, "ne": ca.ne, "lt": ca.lt, "le": ca.le, "gt": ca.gt, "ge": ca.ge, "and": ca.logic_and, "or": ca.logic_or,
-}  # fmt: skip
+    "add": lambda a, b: a + b,
+    "sub": lambda a, b: a - b,
+    "mul": lambda a, b: a * b,
+    "div": lambda a, b: a / b,
+    "pow": _pow,
+    "fmod": ca.fmod,
+    "atan2": _atan2,
+    "maximum": _extreme(ca.gt, ca.lt),
+    "minimum": _extreme(ca.lt, ca.gt),
+    "eq": ca.eq,
+    "ne": ca.ne,
+    "lt": ca.lt,
+    "le": ca.le,
+    "gt": ca.gt,
+    "ge": ca.ge,
+    "and": ca.logic_and,
+    "or": ca.logic_or,
+}
 
 
 def symbols(graph: Graph, scalar: bool | None = None) -> tuple[dict, object]:
@@ -160,7 +175,7 @@ class _Untransposed:
     source: object
 
 
-def _untranspose(node: Node, values: dict[Node, object]) -> _Untransposed | None:
+def _untranspose(node: Node, values: dict[Node, Any]) -> _Untransposed | None:
     """Sees that the second factor of a product only transposes a contiguous piece of another array.
 
     CasADi would move every number of it, forwards and again backwards; a product with the piece itself moves none.

@@ -262,16 +262,21 @@ def _custom_function(frame: FrameType | None) -> Any:
         code = frame.f_code
         if code.co_name == "apply" and code.co_filename.startswith(_OURS):
             return None
-        if code.co_name == "forward" and code.co_varnames[:1] != ("self",) and code in _forwards(torch.autograd.Function):
+        if (
+            code.co_name == "forward"
+            and code.co_varnames[:1] != ("self",)
+            and code in _forwards(torch.autograd.Function)
+        ):
             return code
         frame = frame.f_back
     return None
 
 
 def _forwards(base: type) -> set[CodeType]:
-    found = {getattr(vars(c).get("forward"), "__func__", None) for c in base.__subclasses__()}
+    kinds: list[Any] = base.__subclasses__()
+    found: list[Any] = [getattr(vars(kind).get("forward"), "__func__", None) for kind in kinds]
     codes = {f.__code__ for f in found if hasattr(f, "__code__")}
-    return codes.union(*map(_forwards, base.__subclasses__()))
+    return codes.union(*map(_forwards, kinds))
 
 
 def _error(what: str, op: str, **parts: Any) -> TraceError:
@@ -296,7 +301,7 @@ def definition(f: Callable) -> tuple[str | None, str | None]:
     while isinstance(f, functools.partial):
         f = f.func
     function = inspect.unwrap(type(f).forward if isinstance(f, torch.nn.Module) else f)
-    code = getattr(function, "__code__", None) or getattr(getattr(type(f), "__call__", None), "__code__", None)
+    code = getattr(function, "__code__", None) or getattr(getattr(type(f), "__call__", None), "__code__", None)  # noqa: B004 - its code, not whether
     return (None, None) if code is None else _line(code.co_filename, code.co_firstlineno)
 
 

@@ -114,7 +114,9 @@ def _max_pool(n: int) -> Callable:
 
 
 def _avg_pool(n: int) -> Callable:
-    def pool(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
+    def pool(
+        input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None
+    ):
         if ceil_mode or divisor_override:
             raise _only_simple_pooling(f"avg_pool{n}d")
         mean = _windows(input, kernel_size, stride, padding, n).mean(-1)
@@ -260,18 +262,40 @@ def _heaviside(x, values):
 
 
 REWRITES: dict[Callable, Callable] = {
-    torch.conv1d: _convolution(1), torch.conv2d: _convolution(2), torch.conv3d: _convolution(3),
-    torch.conv_transpose1d: _transposed(1), torch.conv_transpose2d: _transposed(2), torch.conv_transpose3d: _transposed(3),
-    F.avg_pool1d: _avg_pool(1), torch.avg_pool1d: _avg_pool(1), F.avg_pool2d: _avg_pool(2), F.avg_pool3d: _avg_pool(3),
-    F.max_pool1d: _max_pool(1), F.max_pool2d: _max_pool(2), F.max_pool3d: _max_pool(3),
-    F.adaptive_avg_pool1d: _adaptive_avg_pool(1), F.adaptive_avg_pool2d: _adaptive_avg_pool(2),
-    F.interpolate: _interpolate, F.batch_norm: _batch_norm, F.instance_norm: _instance_norm, F.rrelu: _rrelu,
+    torch.conv1d: _convolution(1),
+    torch.conv2d: _convolution(2),
+    torch.conv3d: _convolution(3),
+    torch.conv_transpose1d: _transposed(1),
+    torch.conv_transpose2d: _transposed(2),
+    torch.conv_transpose3d: _transposed(3),
+    F.avg_pool1d: _avg_pool(1),
+    torch.avg_pool1d: _avg_pool(1),
+    F.avg_pool2d: _avg_pool(2),
+    F.avg_pool3d: _avg_pool(3),
+    F.max_pool1d: _max_pool(1),
+    F.max_pool2d: _max_pool(2),
+    F.max_pool3d: _max_pool(3),
+    F.adaptive_avg_pool1d: _adaptive_avg_pool(1),
+    F.adaptive_avg_pool2d: _adaptive_avg_pool(2),
+    F.interpolate: _interpolate,
+    F.batch_norm: _batch_norm,
+    F.instance_norm: _instance_norm,
+    F.rrelu: _rrelu,
     torch._weight_norm: _weight_norm,
-    F.pad: _pad, torch.Tensor.unfold: _unfold, F.bilinear: _bilinear, torch.bilinear: _bilinear,
-    torch.cdist: _cdist, torch.logcumsumexp: _logcumsumexp, torch.Tensor.logcumsumexp: _logcumsumexp,
+    F.pad: _pad,
+    torch.Tensor.unfold: _unfold,
+    F.bilinear: _bilinear,
+    torch.bilinear: _bilinear,
+    torch.cdist: _cdist,
+    torch.logcumsumexp: _logcumsumexp,
+    torch.Tensor.logcumsumexp: _logcumsumexp,
     torch.Tensor.__setitem__: _set_item,
-    torch.floor_divide: _floor_divide, torch.Tensor.floor_divide: _floor_divide, torch.Tensor.__floordiv__: _floor_divide,
+    torch.floor_divide: _floor_divide,
+    torch.Tensor.floor_divide: _floor_divide,
+    torch.Tensor.__floordiv__: _floor_divide,
     torch.Tensor.__rfloordiv__: _reversed_floor_divide,
-    torch.remainder: _remainder, torch.Tensor.__rmod__: lambda x, y: _remainder(y, x),
-    torch.heaviside: _heaviside, torch.Tensor.heaviside: _heaviside,
-}  # fmt: skip
+    torch.remainder: _remainder,
+    torch.Tensor.__rmod__: lambda x, y: _remainder(y, x),
+    torch.heaviside: _heaviside,
+    torch.Tensor.heaviside: _heaviside,
+}

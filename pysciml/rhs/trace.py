@@ -295,7 +295,7 @@ def _rows(f: Callable, x: torch.Tensor) -> torch.Tensor:
     try:
         return torch.func.jacrev(f)(x)
     except (RuntimeError, NotImplementedError):  # a torch.autograd.Function without a vmap rule, for one
-        out, pull = torch.func.vjp(f, x)
+        out, pull, *_ = torch.func.vjp(f, x)
         return torch.stack([pull(row)[0] for row in torch.eye(out.numel(), dtype=out.dtype, device=out.device)])
 
 
@@ -362,10 +362,13 @@ def check_gradient(program: Program, rhs: CompiledRHS) -> None:
             location, source = definition(program.f)
             raise TraceError(
                 "the gradient that torch gives the right-hand side is not the derivative of what it computes.",
-                op=program.cuts[0], location=location, source=source, got=f"{', '.join(sorted(set(program.cuts)))} in f",
+                op=program.cuts[0],
+                location=location,
+                source=source,
+                got=f"{', '.join(sorted(set(program.cuts)))} in f",
                 fix="take it out of f (to solve without gradients, call solve under torch.no_grad()), or solve with "
-                    'eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
-            )  # fmt: skip
+                'eager torch: pysciml.solve(prob, pysciml.DP5(), route="callback")',
+            )
 
 
 def _tolerance(program: Program) -> float:

@@ -64,8 +64,6 @@ def resumable(case: str, **options):
     if case == "long":
         data, t = lotka_volterra_data()
         p = number([1.2, 0.8, 0.8, 2.5])
-        # One checkpoint for the whole solve; see below for what happens with more.
-        options["sensealg"] = ps.InterpolatingAdjoint(checkpoints=5000)
         return fit(
             lotka_volterra_problem(p), data, t, stages=(Stage("adam", 6, lr=0.05), Stage("lbfgs", 9)), **options
         ), p

@@ -10,9 +10,9 @@ from tables import Case, of_net
 from torch.func import functional_call, grad, hessian, jacfwd, jacrev, jvp, vjp, vmap
 
 SMOOTH_OR_PIECEWISE = (
-    "ELU CELU SELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 RReLU SiLU "
-    "Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink"
-).split()  # fmt: skip
+    "ELU CELU SELU GELU Hardshrink Hardsigmoid Hardswish Hardtanh LeakyReLU LogSigmoid Mish PReLU ReLU ReLU6 RReLU "
+    "SiLU Sigmoid Softplus Softshrink Softsign Tanh Tanhshrink"
+).split()
 
 ACTIVATIONS = [
     # torch's own hardsigmoid takes 1/6 in single precision.

@@ -137,7 +137,8 @@ def test_what_where_leaves_out_does_no_harm(f):
 @pytest.mark.parametrize(
     "f",
     [
-        F.relu, torch.abs, F.leaky_relu, F.elu, F.hardtanh, F.relu6, F.hardswish, F.softplus, torch.sigmoid, F.threshold,
+        F.relu, torch.abs, F.leaky_relu, F.elu, F.hardtanh, F.relu6, F.hardswish, F.softplus, torch.sigmoid,
+        F.threshold,
         lambda u: u.clamp(-1, 1),
         lambda u: torch.maximum(u, torch.zeros_like(u)),
         lambda u: torch.minimum(torch.zeros_like(u), u),

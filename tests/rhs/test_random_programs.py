@@ -80,11 +80,14 @@ def step(kind: str, which: int, a: int, b: int, pool: list[torch.Tensor]) -> tor
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["one", "one", "one", "two", "matmul"]), st.integers(0, 999), st.integers(0, 9), st.integers(0, 9)
+        st.sampled_from(["one", "one", "one", "two", "matmul"]),
+        st.integers(0, 999),
+        st.integers(0, 9),
+        st.integers(0, 9),
     ),
     min_size=1,
     max_size=7,
-)  # fmt: skip
+)
 
 
 def run(steps: list[tuple], t: torch.Tensor, u: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
