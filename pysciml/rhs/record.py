@@ -185,6 +185,7 @@ class Recorder(Watch):
             return self.know(x, live=True)
         floating = x.dtype in (torch.float32, torch.float64)
         if self.made is not None and id(x) in self.made:  # torch.func took the wrapper off a result
+            self.wrapped = True
             self.log.append(("unwrapped", tuple(x.shape), x.dtype))
             return self.know(x, live=floating)
         slot = self.know(x, live=floating)

@@ -158,7 +158,8 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     inputs = [t, *program.u, *program.p]
     recorder = Recorder(inputs)
     out = _watch(program, recorder, inputs)
-    if recorder.wrapped:  # torch.func hands back tensors that a Recorder alone cannot tell from captured ones
+    unknown = any(id(x) not in recorder.slots for x in pytree.tree_leaves(out))
+    if recorder.wrapped or unknown:  # torch.func hands back tensors that a Recorder cannot tell from captured ones
         births = Births()
         recorder = Recorder(inputs, made=births.ids)
         with births:
@@ -166,8 +167,8 @@ def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Reco
     leaves = _derivative(out, u_layout)
     _check_derivative(leaves, program.u)
     program.captured, program.constants, program.cuts = recorder.captured, recorder.constants, tuple(recorder.cuts)
-    program.wrapped = recorder.wrapped
     ends = tuple(map(recorder.encode, leaves))  # before the log, which this may add to
+    program.wrapped = recorder.wrapped
     program.signature = (tuple(recorder.log), ends, description)
     return program, recorder, out
 
