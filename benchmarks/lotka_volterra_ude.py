@@ -107,7 +107,9 @@ class CasadiByHand:
     def __call__(self) -> torch.Tensor:
         flat = np.concatenate([x.ravel() for x in self.parameters])
         states = np.asarray(self.solve(x0=U0.numpy(), p=flat)["xf"])
-        seed = 2.0 * states / states.size
+        u = torch.from_numpy(states.T).requires_grad_()  # the loss is torch's for everyone
+        (u**2).mean().backward()
+        seed = u.grad.numpy().T
         return torch.from_numpy(np.asarray(self.adjoint(x0=U0.numpy(), p=flat, adj_xf=seed)["adj_p"]).ravel())
 
 
