@@ -1,0 +1,33 @@
+"""
+Julia's solvers and adjoints for right-hand sides that were written in torch.
+
+pysciml (Python) lowers a traced right-hand side to Julia source, hands it over as text with its constants, and calls
+`solve!`, `adjoint!` and `interpolate!` with plain vectors. Every model has the same Julia type, so the solvers are
+compiled once, in this package's image.
+"""
+module PySciML
+
+using ADTypes: AutoFiniteDiff
+using DiffEqBase: BrownFullBasicInit
+using LinearAlgebra: LinearAlgebra, BLAS, Diagonal, mul!
+using PrecompileTools: @compile_workload, @setup_workload
+using SciMLBase: SciMLBase, DiscreteCallback, ODEFunction, ODEProblem, successful_retcode
+using SciMLLogging: None as Silent
+using SparseArrays: SparseMatrixCSC, nonzeros
+
+include("interrupt.jl")
+include("vectors.jl")
+include("products.jl")
+include("functions.jl")
+include("compiling.jl")
+include("models.jl")
+include("algorithms.jl")
+include("recording.jl")
+include("solving.jl")
+include("variations.jl")
+include("adjoints.jl")
+include("sources.jl")
+include("holes.jl")
+include("precompile.jl")
+
+end

@@ -1,0 +1,58 @@
+# Algorithms by name, from packages that are loaded when first asked for.
+
+import OrdinaryDiffEqRosenbrock, OrdinaryDiffEqTsit5, OrdinaryDiffEqVerner
+
+"""A package of the active project, loaded if it was not."""
+function package(name::String)
+    id = Base.identify_package(name)
+    id === nothing && error("the Julia package $name is not in the project $(Base.active_project())")
+    return Base.require(id)
+end
+
+"""
+    algorithm(package, name, differences, options, parts...)
+
+The algorithm `package.name(parts...; options...)`; `parts` are the algorithms it switches between. With `differences` it
+finds by differences what the model does not give it: a model computes in one number type, so dual numbers cannot pass
+through it.
+"""
+function algorithm(from, name, differences, options, parts...)
+    home = package(String(from))
+    make = getfield(home, Symbol(name))
+    chosen = Dict{Symbol, Any}(Symbol(k) => option(home, Symbol(k), v) for (k, v) in options)
+    differences && (chosen[:autodiff] = AutoFiniteDiff())
+    arguments = haskey(chosen, :stiffness) ? (pop!(chosen, :stiffness),) : parts
+    return Base.invokelatest(() -> make(arguments...; chosen...))
+end
+
+"""What the constructors of Julia take for an option that came as a string or a number."""
+function option(home, name, value)
+    name === :linsolve && return Base.invokelatest(getfield(package("LinearSolve"), Symbol(value)))
+    name === :stiffness && return Base.invokelatest(getfield(home, Symbol(value)))
+    name === :max_order && nameof(home) !== :Sundials && return Val(Int(value))
+    return value isa AbstractString ? Symbol(value) : value
+end
+
+"""
+    evaluated_algorithm(given)
+
+The algorithm that the user's own Julia text makes, or the one given as such. Packages that the text names are loaded.
+"""
+function evaluated_algorithm(text::AbstractString)
+    expression = Meta.parse(String(text))
+    session = Module(:Session)
+    for name in owners(expression)
+        id = Base.identify_package(String(name))
+        id === nothing || Core.eval(session, :(const $name = $(Base.require(id))))
+    end
+    return evaluated_algorithm(Base.invokelatest(Core.eval, session, expression))
+end
+evaluated_algorithm(alg::SciMLBase.AbstractODEAlgorithm) = alg
+evaluated_algorithm(other) = error("this is no algorithm for ODEs: $(repr(other; context = :limit => true))")
+
+"""The names left of a dot in an expression."""
+owners(other) = Symbol[]
+function owners(expression::Expr)
+    here = expression.head === :. && expression.args[1] isa Symbol ? [expression.args[1]] : Symbol[]
+    return unique!(reduce(vcat, owners.(expression.args); init = here))
+end

@@ -1,0 +1,72 @@
+# What generated code may call besides Base: torch's functions where Julia's throw or differ, and those that networks
+# are made of in a form without branches, so that loops over them use the vector unit.
+
+import SpecialFunctions: erf
+
+# exp, tanh and the sigmoid. Base's look into tables or branch, which costs a network of width 32 most of its time.
+# x = n log 2 + r with |r| <= log(2) / 2, then exp(x) = 2^n exp(r), with the Taylor polynomial of exp(r) - 1: its first
+# term left out is r^14 / 14!, 4e-18 at most. See Muller, Elementary Functions, 3rd ed., chapter 11.
+
+const LOG2_HIGH, LOG2_LOW = 0x1.62e42fefa38p-1, 0x1.ef35793c7673p-45  # LOG2_HIGH * n is exact
+const ROUND = 0x1.8p52  # added to a number, it leaves its nearest integer in the low bits
+
+"""n as the low bits of a float, and exp(r) - 1, for x = n log 2 + r."""
+@inline function split_exp(x::Float64)
+    shifted = muladd(x, 1.4426950408889634, ROUND)
+    n = shifted - ROUND
+    high, low = muladd(-n, LOG2_HIGH, x), n * LOG2_LOW
+    r = high - low
+    lost = (high - r) - low
+    q = evalpoly(r, (1 / 2, 1 / 6, 1 / 24, 1 / 120, 1 / 720, 1 / 5040, 1 / 40320, 1 / 362880, 1 / 3628800, 1 / 39916800,
+        1 / 479001600, 1 / 6227020800))
+    return reinterpret(Int, shifted), r + muladd(r * r, q, lost)
+end
+# The low bits of `shifted` to the exponent of a float.
+@inline power2(bits::Int) = reinterpret(Float64, (bits + 1023) << 52)
+
+"""exp(x), within 1 ulp; underflow is gradual."""
+@inline function exp_(x::Float64)
+    bits, p = split_exp(ifelse(x < -746.0, -746.0, ifelse(x > 710.0, 710.0, x)))
+    half = ((bits + 4096) >>> 1) & 0xfff  # 2^n in two steps: it may be no normal number
+    return muladd(p, power2(half - 2048), power2(half - 2048)) * power2(bits - half + 2048)
+end
+
+"""tanh(x), within 2 ulp, from exp(2 |x|) - 1, which has no cancellation."""
+@inline function tanh_(x::Float64)
+    y = abs(x)
+    bits, p = split_exp(2 * ifelse(y > 20.0, 20.0, y))
+    scale = power2(bits)
+    e = muladd(scale, p, scale - 1.0)
+    return copysign(e / (e + 2.0), x)
+end
+
+@inline sigmoid(x::Float64) = inv(1.0 + exp_(-x))
+for name in (:exp_, :tanh_, :sigmoid)
+    @eval @inline $name(x::Float32) = Float32($name(Float64(x)))
+end
+
+# Julia throws a DomainError where torch gives NaN, and a right-hand side may pass such a point on a rejected step.
+for (name, bad) in (
+        (:log, :(x < 0)), (:log1p, :(x < -1)), (:sqrt, :(x < 0)), (:asin, :(abs(x) > 1)), (:acos, :(abs(x) > 1)),
+        (:acosh, :(x < 1)), (:atanh, :(abs(x) > 1)), (:sin, :(isinf(x))), (:cos, :(isinf(x))), (:tan, :(isinf(x))),
+    )
+    @eval @inline $(Symbol(name, :_))(x) = $bad ? oftype(x, NaN) : $name(x)
+end
+
+@inline function pow_(x, y)
+    x < 0 && isfinite(y) && y != trunc(y) || return x^y
+    return isfinite(x) ? oftype(x, NaN) : abs(x)^y
+end
+@inline rem_(x, y) = rem(x, y)
+@inline sign_(x) = x > 0 ? one(x) : x < 0 ? -one(x) : zero(x)
+@inline square(x) = x * x
+@inline cube(x) = x * x * x
+
+# There is one kind of number: a truth is 1 or 0, and what is not 0 is true.
+for (name, op) in ((:eq, :(==)), (:ne, :(!=)), (:lt, :(<)), (:le, :(<=)), (:gt, :(>)), (:ge, :(>=)))
+    @eval @inline $name(x, y) = oftype(x, $op(x, y))
+end
+@inline and_(x, y) = oftype(x, (x != 0) & (y != 0))
+@inline or_(x, y) = oftype(x, (x != 0) | (y != 0))
+@inline not_(x) = oftype(x, x == 0)
+@inline where_(condition, x, y) = ifelse(condition != 0, x, y)

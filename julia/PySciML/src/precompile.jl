@@ -1,0 +1,60 @@
+# What the common solvers compile to goes into this package's image.
+
+# u' = p .* u, by hand what pysciml generates: text cannot be evaluated while a package precompiles.
+_f(out, v, u, p, t, w, c, k) = (for i in 1:2; unsafe_store!(out, unsafe_load(p, i) * unsafe_load(u, i), i); end; Cint(0))
+_vjp(out, v, u, p, t, w, c, k) = _f(out, v, v, p, t, w, c, k)
+_vjp_p(out, v, u, p, t, w, c, k) = _f(out, v, v, u, t, w, c, k)
+_tgrad(out, v, u, p, t, w, c, k) = (unsafe_store!(out, 0.0, 1); unsafe_store!(out, 0.0, 2); Cint(0))
+function _jac(out, v, u, p, t, w, c, k)
+    for (i, x) in enumerate((unsafe_load(p, 1), 0.0, 0.0, unsafe_load(p, 2)))
+        unsafe_store!(out, x, i)
+    end
+    return Cint(0)
+end
+
+@eval function example_model()
+    model = Model(false, 2, 2)
+    model.f.run = $(function_pointer(:_f, Float64))
+    model.vjp.run = $(function_pointer(:_vjp, Float64))
+    model.vjp_p.run = $(function_pointer(:_vjp_p, Float64))
+    model.jac.run = $(function_pointer(:_jac, Float64))
+    model.tgrad.run = $(function_pointer(:_tgrad, Float64))
+    return model
+end
+
+function example(alg)
+    out, counts, ts = zeros(2, 2), zeros(Int, 4), [0.5, 1.0]
+    run = solve!(out, counts, example_model(), alg, [1.0, 2.0], [-1.0, -2.0], Float64[], 0.0, 1.0, ts, 1e-6, [1e-8], 0, ())
+    interpolate!(out, run, ts)
+    return run
+end
+
+"""What is compiled beforehand: what pysciml takes when no algorithm is named, and the two it is made of."""
+const COMMON = (
+    OrdinaryDiffEqTsit5.Tsit5(), OrdinaryDiffEqRosenbrock.Rodas5P(autodiff = AutoFiniteDiff()),
+    OrdinaryDiffEqTsit5.AutoTsit5(OrdinaryDiffEqRosenbrock.Rosenbrock23(autodiff = AutoFiniteDiff())),
+    OrdinaryDiffEqVerner.AutoVern7(OrdinaryDiffEqRosenbrock.Rodas5P(autodiff = AutoFiniteDiff())),
+)
+
+# Text of the kind that pysciml generates; what is read here is put down in its final form later, one model at a time.
+const EXAMPLE = """
+function (out, v, u, p, t, w, c, k)
+    for i in 1:2
+        w[i] = tanh_(muladd(c[i], u[k[i] + 1], p[2*i + 1]))
+    end
+    @simd ivdep for i in 1:2
+        out[i] = w[i] * v[i]
+    end
+    gemm!(&out[1], &p[1], 2, 1, &w[1], 1, 1, 2, 2, 1)
+    out[1] = ((p[1] * u[1]) - ((p[2] * u[1]) * (-u[2])))
+    return nothing
+end
+"""
+
+@setup_workload begin
+    @compile_workload begin
+        lowered(Meta.parse(EXAMPLE).args[2], Float64)
+        Model(false, 2, 2)
+        foreach(example, COMMON)
+    end
+end

@@ -1,0 +1,5 @@
+using PySciML, Test
+import SciMLSensitivity
+
+include("solving.jl")
+include("adjoints.jl")
