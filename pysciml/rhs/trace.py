@@ -27,6 +27,7 @@ from pysciml.rhs.graph import Builder, Graph, Node, evaluate
 from pysciml.rhs.parameters import Layout, flatten
 from pysciml.rhs.record import Births, Recorder, Watch, definition, located
 from pysciml.rhs.rewrites import REWRITES
+from pysciml.rhs.sparsity import Sparsity
 
 _CACHE_SIZE = 256
 _cache: OrderedDict[Any, CompiledRHS] = OrderedDict()
@@ -218,12 +219,14 @@ def compiled(program: Program) -> CompiledRHS:
     return rhs
 
 
-def trace(program: Program, kind: str) -> Graph:
+def trace(program: Program, kind: str, places: Sparsity | None = None) -> Graph:
     """One Graph of a program.
 
     Args:
-        kind: "f" (n,), "vjp" (n,), "vjp_p" (m,), "jac" (n, n) row-major, or "tgrad" (n,); a vjp has the input `v`.
+        kind: "f" (n,), "vjp" (n,), "vjp_p" (m,), "jac" (n, n) row-major, "tgrad" (n,), or "nonzeros" (nnz,), the
+            Jacobian at `places` alone, which goes with them; a vjp has the input `v`.
     """
+    run = functools.partial(_nonzeros, places=places) if places is not None else KINDS_IN_TORCH[kind]
     builder = Builder()
     n, m = program.u_layout.size, sum(x.numel() for x in program.parameters)
     sizes = {"t": (), "u": (n,), "p": (m,)} | ({"v": (n,)} if kind.startswith("vjp") else {})
@@ -234,7 +237,7 @@ def trace(program: Program, kind: str) -> Graph:
     if "v" in flat:
         pairs += _leaves(builder, flat["v"], program.u)
     try:
-        outputs = trace_calls(lambda *xs: KINDS_IN_TORCH[kind](program, *_split(program, xs)), pairs, builder)
+        outputs = trace_calls(lambda *xs: run(program, *_split(program, xs)), pairs, builder)
     except TraceError as error:  # an error in a derivative, which torch made, belongs to no line of f
         raise located(error, definition(program.f)) from error.__cause__
     return builder.graph(aten.join(builder, outputs))
@@ -277,14 +280,31 @@ def _vjp_p(program, t, u, p, v):
 
 
 def _jac(program, t, u, p, v):
-    flat = torch.cat([x.reshape(-1) for x in u])
+    f, flat = _of_flat_state(program, t, u, p)
+    return (_rows(f, flat),)
+
+
+def _nonzeros(program, t, u, p, v, places: Sparsity):
+    """The entries at some places, from one product for each color of rows."""
+    f, flat = _of_flat_state(program, t, u, p)
+    _, pull, *_ = torch.func.vjp(f, flat)
+    seeds = torch.from_numpy(places.seeds()).to(flat)
+    try:
+        products = torch.func.vmap(lambda v: pull(v)[0])(seeds)
+    except (RuntimeError, NotImplementedError):
+        products = torch.stack([pull(row)[0] for row in seeds])
+    index = torch.from_numpy(places.colors[places.rows] * flat.numel() + places.cols).to(flat.device)
+    return (products.reshape(-1)[index],)
+
+
+def _of_flat_state(program, t, u, p):
     sizes = program.u_layout.sizes
 
     def f(flat):
         leaves = [x.reshape(s) for x, s in zip(flat.split(sizes), program.u_layout.shapes, strict=True)]
         return torch.cat([x.reshape(-1) for x in program.call(t, leaves, p)])
 
-    return (_rows(f, flat),)
+    return f, torch.cat([x.reshape(-1) for x in u])
 
 
 def _tgrad(program, t, u, p, v):

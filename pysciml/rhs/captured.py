@@ -1,0 +1,111 @@
+"""Finding the tensors a right-hand side captured, for the routes that do not trace it.
+
+A gradient with respect to a tensor that nobody knew of is zero without a word. So f is run twice and watched: every
+tensor that requires grad and reaches its result is a parameter, whether it sits in a module, a closure, a global or a
+custom autograd Function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils import _pytree as pytree
+
+
+class Substitute(TorchFunctionMode):
+    """Puts other tensors in the place of captured ones."""
+
+    def __init__(self, replaced: dict[int, torch.Tensor]):
+        super().__init__()
+        self._replaced = replaced
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        args = tuple(map(self._put, args))
+        return func(*args, **{name: self._put(x) for name, x in kwargs.items()}) if kwargs else func(*args)
+
+    def _put(self, x: Any) -> Any:
+        if isinstance(x, torch.Tensor):
+            return self._replaced.get(id(x), x)
+        if type(x) in (tuple, list):  # pytrees take ten times as long, at every call
+            return type(x)(map(self._put, x))
+        if isinstance(x, (tuple, list, dict)):
+            return pytree.tree_map_only(torch.Tensor, self._put, x)
+        return x
+
+
+class _Spy(TorchFunctionMode):
+    """Keeps every tensor that requires grad and is handed to torch."""
+
+    def __init__(self):
+        super().__init__()
+        self.seen: dict[int, torch.Tensor] = {}
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        for x in pytree.tree_leaves((args, kwargs)):
+            if isinstance(x, torch.Tensor) and x.requires_grad:
+                self.seen.setdefault(id(x), x)
+        return func(*args, **(kwargs or {}))
+
+
+def captured(call: Callable[[], Any]) -> list[torch.Tensor]:
+    """The tensors that require grad and that `call` reaches for: leaves and results of earlier computations.
+
+    Args:
+        call: runs f at inputs that do not require grad; run twice.
+
+    Returns:
+        Each once. What is made inside f differs from run to run and is left out. Leaves beneath a captured result are
+        left out too: their gradient comes through it.
+    """
+    runs = []
+    for _ in range(2):
+        spy = _Spy()
+        with torch.enable_grad(), spy:
+            out = call()
+        runs.append((spy.seen, [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]))
+    (first, out), (second, again) = runs
+    found = {i: x for i, x in first.items() if i in second}
+    results = [x for x in found.values() if not x.is_leaf]
+    # The graph also shows leaves that only a custom Function, TorchScript or C++ has seen.
+    beneath, others = ({id(x): x for y in ys for x in leaves_of(y, stop=results)} for ys in (out, again))
+    return list((found | {i: x for i, x in beneath.items() if i in others}).values())
+
+
+def leaves_of(out: torch.Tensor, stop: Sequence[torch.Tensor] = ()) -> list[torch.Tensor]:
+    """The leaves that `out` was computed from by autograd, not looking past the tensors in `stop`."""
+    ends = {x.grad_fn for x in stop if x.grad_fn is not None}
+    barred = {id(x) for x in stop}
+    if not out.requires_grad:
+        return []
+    if out.grad_fn is None:
+        return [] if id(out) in barred else [out]
+    found, seen, todo = [], set(ends), [out.grad_fn]
+    while todo:
+        node = todo.pop()
+        if node in seen:
+            continue
+        seen.add(node)
+        x = getattr(node, "variable", None)
+        if x is not None and id(x) not in barred:
+            found.append(x)
+        todo += [n for n, _ in node.next_functions if n is not None]
+    return found
+
+
+def parameters_of(f: Any, call: Callable[[], Any]) -> list[torch.Tensor]:
+    """The tensors that require grad and that f may depend on: a module's parameters, used or not, and captured ones."""
+    owned = f.parameters() if isinstance(f, torch.nn.Module) else ()
+    return list({id(x): x for x in [*owned, *captured(call)] if x.requires_grad}.values())
+
+
+def stand_ins(tensors: Sequence[torch.Tensor]) -> tuple[list[torch.Tensor], dict[int, torch.Tensor]]:
+    """Leaves to differentiate with respect to instead: a result is replaced, a leaf stays.
+
+    With both a tensor and something computed from it among the parameters, torch would count the path between them
+    inside the solve and again outside.
+    """
+    replaced = {id(x): x.detach().requires_grad_() for x in tensors if not x.is_leaf}
+    return [replaced.get(id(x), x) for x in tensors], replaced
