@@ -4,43 +4,82 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from pysciml.errors import InvalidInputError
+from pysciml.errors import InvalidInputError, UnsupportedError
 
 REGISTRY: dict[str, type[Algorithm]] = {}
+
+# What a method takes, and what solves the plain problem instead of one that takes something else.
+PROBLEMS = {
+    "ode": ("an ODEProblem", "Tsit5"),
+    "split": ("a SplitODEProblem, du/dt = f1(u) + f2(u) with the stiff (or linear) part apart", "KenCarp4"),
+    "dynamical": ("a DynamicalODEProblem or a SecondOrderODEProblem, positions apart from velocities", "Vern7"),
+    "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
+    "dae": ("a DAEProblem, 0 = f(du, u, t)", "Rodas5P"),
+}
 
 
 @dataclass(frozen=True)
 class Algorithm:
     """A solver. Class attributes are its traits; fields are its options, under Julia's names.
 
+    Traits are given to a subclass where it is declared: `class Tsit5(LowOrderRK, order=5): ...`.
+
     Attributes:
         order: order of convergence; for variable-order methods the highest.
+        variable_order: whether it chooses its order as it chooses its steps.
         stiff: whether it is meant for stiff problems. dae: whether it takes a singular mass matrix.
         adaptive: whether it chooses its own steps; a fixed-step method needs `dt`.
+        implicit: whether it asks for derivatives of f (its Jacobian, and for some its time derivative).
+        autoswitch: whether it changes between methods when the problem becomes stiff.
+        autonomous: whether it is right only where f does not depend on t.
+        problem: what it solves, one of `PROBLEMS`.
         package: the Julia package it comes from. torchdiffeq: its name there, or None.
         embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq" or None.
         reference: where it was published.
     """
 
     order: ClassVar[int]
+    variable_order: ClassVar[bool] = False
     stiff: ClassVar[bool] = False
     dae: ClassVar[bool] = False
     adaptive: ClassVar[bool] = True
+    implicit: ClassVar[bool] = False
+    autoswitch: ClassVar[bool] = False
+    autonomous: ClassVar[bool] = False
+    problem: ClassVar[str] = "ode"
     package: ClassVar[str] = ""
     torchdiffeq: ClassVar[str | None] = None
     embedded: ClassVar[str | None] = None
     reference: ClassVar[str] = ""
 
-    def __init_subclass__(cls, **kwargs):
-        super().__init_subclass__(**kwargs)
+    def __init_subclass__(cls, **traits: Any):
+        super().__init_subclass__()
+        if unknown := traits.keys() - Algorithm.__annotations__.keys():
+            raise TypeError(f"{cls.__name__}: an algorithm has no trait {sorted(unknown)[0]!r}")
+        for trait, value in traits.items():
+            setattr(cls, trait, value)
         if hasattr(cls, "order"):  # what has no order of its own is a base of others
             REGISTRY[cls.__name__] = cls
+            cls.__doc__ = _documented(cls)
 
     @property
     def name(self) -> str:
         return type(self).__name__
+
+
+def _documented(cls: type[Algorithm]) -> str | None:
+    """The class's own sentences, the options of its family, and what the traits say."""
+    if not cls.__dict__.get("__doc__"):
+        return None  # left as it is: a test says that it is missing
+    own = cls.__dict__["__doc__"].rstrip()
+    families = (base.__doc__ or "" for base in cls.__mro__[1:-1] if base is not Algorithm)
+    options = "" if "Args:" in own else next((d[d.index("Args:") :].rstrip() for d in families if "Args:" in d), "")
+    steps = "" if cls.adaptive else ", fixed step `dt`"
+    order = f"orders up to {cls.order}" if cls.variable_order else f"order {cls.order}"
+    facts = f"{cls.package or 'torchdiffeq'}, {order}{steps}."
+    return "\n\n    ".join(part for part in (own, options, facts, f"Reference: {cls.reference}") if part)
 
 
 def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
@@ -50,7 +89,7 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
         aliases: other names it may go by, as torchdiffeq's `dopri5` for `DP5`.
 
     Raises:
-        InvalidInputError: no such name; suggests the nearest.
+        InvalidInputError: no such name, or one that needs arguments; suggests the nearest.
     """
     aliases = aliases or {}
     known = REGISTRY.get(aliases.get(name, name))
@@ -66,3 +105,48 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
             fix=f"pysciml.{aliases.get(near[0], near[0])}()" if near else "pysciml.capabilities()",
         )
     return known()
+
+
+def check_problem(alg: Algorithm) -> None:
+    """Raises `UnsupportedError`, naming what it needs and what works instead, if it takes no plain ODEProblem."""
+    if alg.problem != "ode":
+        needs, instead = PROBLEMS[alg.problem]
+        raise UnsupportedError(
+            f"`{alg.name}` cannot solve an ODEProblem.",
+            got=f"{alg.name}, which takes {needs}",
+            expected="a method for du/dt = f(t, u); such problems come with a later version",
+            fix=f"pysciml.solve(prob, pysciml.{instead}())",
+        )
+
+
+def check_time(alg: Algorithm, depends_on_time: bool) -> None:
+    """Raises `UnsupportedError` if the algorithm would lose its order to an f that depends on t."""
+    if alg.autonomous and depends_on_time:
+        raise UnsupportedError(
+            f"`{alg.name}` loses its order where f depends on t.",
+            got=f"an f(t, u) that uses t; {alg.name} takes it at the wrong times",
+            expected="a method that takes t as it should: Rodas5P, KenCarp4, KenCarp5, FBDF, ...",
+            fix="pysciml.solve(prob, pysciml.Rodas5P())",
+        )
+
+
+def check_choice(alg: Algorithm, option: str, choices: tuple[str, ...], none: bool = False) -> None:
+    """Raises `InvalidInputError` if an option is not one of its choices."""
+    value = getattr(alg, option)
+    if value not in choices and not (none and value is None):
+        raise InvalidInputError(
+            f"{alg.name} does not know that {option}.",
+            got=f"{option}={value!r}",
+            expected=", ".join((*choices, "None") if none else choices),
+            fix=f'pysciml.{alg.name}({option}="{choices[0]}")',
+        )
+
+
+def check_max_order(alg: Algorithm, max_order: int | None) -> None:
+    """Raises `InvalidInputError` if there is no such order."""
+    if max_order is not None and not 1 <= max_order <= alg.order:
+        raise InvalidInputError(
+            f"{alg.name} has orders 1 to {alg.order}.",
+            got=f"max_order={max_order!r}",
+            fix=f"{alg.name}(max_order={alg.order})",
+        )

@@ -1,11 +1,11 @@
-"""SUNDIALS: variable-order multistep methods, in both engines (CasADi's copy here, Sundials.jl there)."""
+"""SUNDIALS: variable-order multistep methods in both engines (CasADi's copy here, Sundials.jl there), and ARKODE."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import ClassVar
 
-from pysciml.algorithms.base import Algorithm
+from pysciml.algorithms.base import Algorithm, check_choice, check_max_order
 from pysciml.errors import InvalidInputError
 
 _HINDMARSH = (
@@ -16,35 +16,22 @@ _LINEAR_SOLVERS = ("Dense", "GMRES", "BCG", "TFQMR")
 
 
 @dataclass(frozen=True)
-class SundialsAlgorithm(Algorithm):
-    """The options all of SUNDIALS' methods share."""
-
-    package: ClassVar[str] = "Sundials"
-    embedded: ClassVar[str] = "sundials"
-    reference: ClassVar[str] = _HINDMARSH
+class SundialsAlgorithm(
+    Algorithm, package="Sundials", embedded="sundials", reference=_HINDMARSH, variable_order=True, implicit=True
+):
+    """The options that SUNDIALS' multistep methods share."""
 
     max_order: int | None = None
     linear_solver: str = "Dense"
     krylov_dim: int = 0
 
     def __post_init__(self):
-        self._check("linear_solver", _LINEAR_SOLVERS)
-        if self.max_order is not None and not 1 <= self.max_order <= self.order:
-            raise InvalidInputError(f"{self.name} has orders 1 to {self.order}.", got=f"max_order={self.max_order!r}",
-                                    fix=f"{self.name}(max_order={self.order})")  # fmt: skip
-
-    def _check(self, option: str, choices: tuple[str, ...]) -> None:
-        if getattr(self, option) not in choices:
-            raise InvalidInputError(
-                f"{self.name} does not know that {option}.",
-                got=f"{option}={getattr(self, option)!r}",
-                expected=", ".join(choices),
-                fix=f'{self.name}({option}="{choices[0]}")',
-            )
+        check_choice(self, "linear_solver", _LINEAR_SOLVERS)
+        check_max_order(self, self.max_order)
 
 
 @dataclass(frozen=True)
-class CVODE_BDF(SundialsAlgorithm):  # noqa: N801 - Julia's name
+class CVODE_BDF(SundialsAlgorithm, order=5, stiff=True):  # noqa: N801 - Julia's name
     """Backward differentiation formulas, order 1 to 5, for stiff problems of any size.
 
     Args:
@@ -53,37 +40,67 @@ class CVODE_BDF(SundialsAlgorithm):  # noqa: N801 - Julia's name
             SUNDIALS' choice. max_order: 1 to 5.
     """
 
-    order: ClassVar[int] = 5
-    stiff: ClassVar[bool] = True
     method: str = "Newton"
 
     def __post_init__(self):
         super().__post_init__()
-        self._check("method", _METHODS)
+        check_choice(self, "method", _METHODS)
 
 
 @dataclass(frozen=True)
-class CVODE_Adams(SundialsAlgorithm):  # noqa: N801 - Julia's name
+class CVODE_Adams(SundialsAlgorithm, order=12):  # noqa: N801 - Julia's name
     """Adams-Moulton formulas, order 1 to 12, for non-stiff problems with costly right-hand sides.
 
-    Args: as for `CVODE_BDF`; `method` is "Functional" unless said otherwise.
+    Args:
+        method: "Functional" (fixed-point) or "Newton" iteration. linear_solver, krylov_dim: as for `CVODE_BDF`.
+        max_order: 1 to 12.
     """
 
-    order: ClassVar[int] = 12
     method: str = "Functional"
 
     def __post_init__(self):
         super().__post_init__()
-        self._check("method", _METHODS)
+        check_choice(self, "method", _METHODS)
 
 
 @dataclass(frozen=True)
-class IDA(SundialsAlgorithm):
+class IDA(SundialsAlgorithm, order=5, stiff=True, dae=True):
     """Variable-order BDF for differential-algebraic equations, here with a diagonal mass matrix of index 1.
 
-    Args: `linear_solver`, `krylov_dim` and `max_order` (1 to 5) as for `CVODE_BDF`.
+    Args:
+        linear_solver, krylov_dim, max_order: as for `CVODE_BDF`, max_order 1 to 5.
     """
 
-    order: ClassVar[int] = 5
-    stiff: ClassVar[bool] = True
-    dae: ClassVar[bool] = True
+
+@dataclass(frozen=True)
+class ARKODE(
+    Algorithm,
+    order=5,
+    package="Sundials",
+    implicit=True,
+    stiff=True,
+    reference='Reynolds et al., "ARKODE: a flexible IVP solver infrastructure for one-step methods", TOMS 49 (2023)',
+):
+    """SUNDIALS' Runge-Kutta methods, implicit (for stiff problems) or explicit, of a given order. In the julia engine.
+
+    Args:
+        stiffness: "Implicit" or "Explicit". order_: 2 to 5 implicit, 2 to 8 explicit; Julia's `order`, the name of a
+            trait here. A table of one's own choice is had as
+            `JuliaAlgorithm("Sundials.ARKODE(Sundials.Implicit(), itable = Sundials.KVAERNO_7_4_5)")`.
+        linear_solver, krylov_dim: as for `CVODE_BDF`.
+    """
+
+    ORDERS: ClassVar[dict[str, tuple[int, int]]] = {"Implicit": (2, 5), "Explicit": (2, 8)}
+
+    stiffness: str = "Implicit"
+    order_: int = 4
+    linear_solver: str = "Dense"
+    krylov_dim: int = 0
+
+    def __post_init__(self):
+        check_choice(self, "stiffness", tuple(self.ORDERS))
+        check_choice(self, "linear_solver", _LINEAR_SOLVERS)
+        low, high = self.ORDERS[self.stiffness]
+        if not low <= self.order_ <= high:
+            raise InvalidInputError(f"ARKODE has orders {low} to {high} for {self.stiffness.lower()} methods.",
+                                    got=f"order_={self.order_!r}", fix="pysciml.ARKODE(order_=4)")  # fmt: skip
