@@ -1,4 +1,4 @@
-"""The command line: `python -m pysciml demo | doctor | versions | julia use`."""
+"""The command line: `python -m pysciml demo | doctor | versions | julia install | julia use`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,13 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
-from typing import Any, NamedTuple
+from typing import Any
 
 from pysciml._version import __version__
 from pysciml.config import config
+from pysciml.engines.julia import environment
+from pysciml.engines.julia.doctor import Finding
+from pysciml.engines.julia.doctor import checks as julia_checks
 from pysciml.errors import InvalidInputError, PySciMLError
 
 PACKAGES = ("torch", "numpy", "casadi", "torchdiffeq", "juliacall", "tqdm", "matplotlib", "pysindy", "scikit-learn")
@@ -66,7 +69,7 @@ def _add_demo(commands: argparse._SubParsersAction) -> None:
 
 
 def _add_julia(commands: argparse._SubParsersAction) -> None:
-    julia = commands.add_parser("julia", help="choose the Julia that the julia engine will use")
+    julia = commands.add_parser("julia", help="install Julia and its packages, or choose your own")
     actions = julia.add_subparsers(required=True, metavar="action")
     use = actions.add_parser(
         "use",
@@ -76,6 +79,12 @@ def _add_julia(commands: argparse._SubParsersAction) -> None:
     use.add_argument("--exe", required=True, metavar="PATH", help="the julia executable, or its name on PATH")
     use.add_argument("--project", required=True, metavar="FOLDER", help="the folder with the Project.toml")
     use.set_defaults(run=_julia_use)
+    install = actions.add_parser(
+        "install",
+        help="download Julia and the packages (minutes, some GB)",
+        description="Downloads Julia, where there is none, and the packages of the julia engine, and compiles them.",
+    )
+    install.set_defaults(run=_julia_install)
 
 
 def _positive(text: str) -> int:
@@ -102,6 +111,7 @@ def _versions() -> int:
     rows = [("pysciml", __version__), ("python", platform.python_version()), ("platform", platform.platform())]
     rows += [(package, _installed(package)) for package in PACKAGES]
     rows.append(("julia", _julia_found() or "not found"))
+    rows += _julia_packages()
     _print_rows(rows)
     return 0
 
@@ -115,11 +125,18 @@ def _installed(package: str) -> str:
 
 def _julia_found() -> str | None:
     """The configured executable, else the one on PATH. It isn't started: a launcher may begin to download there."""
-    pair = config.julia_environment()
-    if pair:
-        return f"{pair[0]} (project {pair[1]}, from {config.setting('julia_exe').source})"
+    found = environment.find()
+    if found:
+        return f"{found.exe} (project {found.project}, from {found.source})"
     exe = shutil.which("julia")
     return f"{exe} (on PATH, not configured)" if exe else None
+
+
+def _julia_packages() -> list[tuple[str, str]]:
+    """The Julia packages a bug report needs, with the versions in the project."""
+    found = environment.find()
+    there = environment.manifest(found.project) if found else {}
+    return [(name, there[name]) for name in environment.needed() if name in there]
 
 
 def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
@@ -131,15 +148,6 @@ def _print_rows(rows: Sequence[tuple[str, str]]) -> None:
 # doctor
 
 
-class Finding(NamedTuple):
-    """One line of the doctor's: fine, not fine, or for information (None), and where it helps the line to type."""
-
-    name: str
-    fine: bool | None
-    text: str
-    fix: str = ""
-
-
 def _doctor() -> int:
     fine = True
     for check in (_check_options, _check_packages, _check_embedded, _check_julia):
@@ -148,6 +156,7 @@ def _doctor() -> int:
             print(f"{mark:<4}  {finding.name}: {finding.text}")
             if finding.fix:
                 print(f"      fix: {finding.fix}")
+            sys.stdout.flush()  # the next check may take a while
             fine = fine and finding.fine is not False
     print("pysciml works on this machine." if fine else "pysciml has problems here; see the lines marked FAIL.")
     return 0 if fine else 1
@@ -201,17 +210,7 @@ def _check_embedded() -> Iterator[Finding]:
 
 
 def _check_julia() -> Iterator[Finding]:
-    pair = config.julia_environment()
-    text = "arrives in the next release; this one solves with the embedded engine"
-    yield Finding("julia engine", None, text)
-    if pair is None:
-        yield Finding("julia", None, f"not configured ({_julia_found() or 'none on PATH either'}); not needed yet")
-        return
-    source = config.setting("julia_exe").source
-    for what, path, there in (("exe", pair[0], shutil.which(pair[0])), ("project", pair[1], os.path.isdir(pair[1]))):
-        text = f"{path} (from {source})" if there else f"{path} is not there (from {source})"
-        fix = "" if there else "python -m pysciml julia use --exe ... --project ..."
-        yield Finding(f"julia {what}", bool(there), text, fix)
+    yield from julia_checks()
 
 
 # julia use
@@ -233,7 +232,18 @@ def _julia_use(exe: str, project: str) -> int:
         )
     path = config.save(julia_exe=os.path.abspath(found), julia_project=folder)
     print(f"{path} now names {os.path.abspath(found)} with the project {folder}.")
-    print("The julia engine, which arrives in the next release, will use them.")
+    print("The julia engine will use them; `python -m pysciml doctor` tries them.")
+    return 0
+
+
+# julia install
+
+
+def _julia_install() -> int:
+    from pysciml.engines.julia.install import install
+
+    found = install()
+    print(f"Julia is ready: {found.exe} with the project {found.project}. The julia engine will use it.")
     return 0
 
 

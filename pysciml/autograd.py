@@ -15,9 +15,9 @@ import numpy as np
 import torch
 
 from pysciml.engines.base import Engine, Request, Trajectory
-from pysciml.engines.embedded.captured import first_order_only
 from pysciml.errors import InvalidInputError
-from pysciml.rhs.base import CompiledRHS
+from pysciml.first_order import first_order_only
+from pysciml.rhs.base import RightHandSide
 from pysciml.rhs.parameters import pack, to_numpy
 from pysciml.solution import Stats
 
@@ -39,7 +39,7 @@ class Call:
     """
 
     engine: Engine
-    rhs: CompiledRHS
+    rhs: RightHandSide
     request: Callable[..., Request]
     dtype: torch.dtype
     n_state: int

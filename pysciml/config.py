@@ -121,14 +121,16 @@ OPTIONS: Mapping[str, Option] = {
         Option("memory_limit", 0.8, "PYSCIML_MEMORY_LIMIT", _memory,
                "a share of memory in (0, 1], or bytes above 1 (4e9, 4GiB, 80%)",
                "0.8", "the most memory that a solve of the embedded engine may take"),
+        Option("single_precision", False, "PYSCIML_SINGLE_PRECISION", _flag, "yes or no",
+               "yes", "Julia's solvers compute float32 problems in float32, which is compiled anew; else in float64"),
         Option("julia_exe", None, "PYTHON_JULIACALL_EXE", _path, "the path of a Julia executable",
                "/path/to/bin/julia", "Julia executable; goes with julia_project"),
         Option("julia_project", None, "PYTHON_JULIACALL_PROJECT", _path, "the path of a Julia project folder",
                "/path/to/project", "Julia project with the packages; goes with julia_exe"),
         Option("julia_threads", None, "PYTHON_JULIACALL_THREADS", _threads, 'a number, "auto", or as in "4,1"',
-               "4", "threads Julia starts with"),
+               "4", "threads Julia starts with; more than one make Julia handle signals"),
         Option("julia_handle_signals", None, "PYTHON_JULIACALL_HANDLE_SIGNALS", _flag, "yes or no",
-               "yes", "whether Julia handles signals (then Ctrl-C is Julia's)"),
+               "yes", "whether Julia handles signals, as its threads need; Ctrl-C stays Python's"),
         Option("julia_heap_size_hint", None, "PYTHON_JULIACALL_HEAP_SIZE_HINT", _heap_hint,
                "a size such as 2G, 500M or 50%", "2G", "heap size at which Julia collects garbage harder"),
         Option("julia_sysimage", None, "PYTHON_JULIACALL_SYSIMAGE", _path, "the path of a Julia system image",
@@ -191,6 +193,7 @@ class Config:
     engine: str
     progress: str
     memory_limit: float | int
+    single_precision: bool
     julia_exe: str | None
     julia_project: str | None
     julia_threads: int | str | None

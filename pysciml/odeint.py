@@ -22,12 +22,13 @@ from typing import Any
 
 import torch
 
+from pysciml import first_order
 from pysciml.algorithms import Algorithm, by_name
-from pysciml.engines.embedded import captured
 from pysciml.engines.embedded import torchdiffeq_methods as native
 from pysciml.engines.embedded.eager import Progress, moved
 from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.problems import ODEProblem
+from pysciml.rhs import captured
 from pysciml.sensitivity import GaussAdjoint
 from pysciml.solution import ReturnCode
 from pysciml.solve import solve
@@ -217,7 +218,7 @@ def _event_time(func, event_fn, y0, t0: torch.Tensor, event_t: torch.Tensor, y: 
 
 
 def _once(x: torch.Tensor) -> torch.Tensor:
-    return captured.first_derivative_only("an event", x) if x.requires_grad else x
+    return first_order.first_derivative_only("an event", x) if x.requires_grad else x
 
 
 @dataclass
@@ -365,7 +366,7 @@ class _Call:
         if self.kind != "scipy" or not torch.is_grad_enabled():
             return y
         anchors = [x for x in [self.t, *_parts(self.y0), *self.parameters()] if x.requires_grad]
-        return _map(lambda x: captured.without_gradient("scipy_solver", x, anchors), y) if anchors else y
+        return _map(lambda x: first_order.without_gradient("scipy_solver", x, anchors), y) if anchors else y
 
     def parameters(self) -> list[torch.Tensor]:
         start = self.t[0].detach().to(_parts(self.y0)[0].real.dtype)
@@ -423,7 +424,7 @@ class _Adjoint(torch.autograd.Function):
         with torch.no_grad(), ctx.progress.watched():
             found = iter(torch.autograd.grad(ctx.flat, wanted, grad, retain_graph=True, allow_unused=True))
         grads = [next(found) if x.requires_grad else None for x in ctx.inner]
-        return None, None, None, None, *captured.first_order_only("odeint_adjoint", ctx.inputs, grads)
+        return None, None, None, None, *first_order.first_order_only("odeint_adjoint", ctx.inputs, grads)
 
 
 def _adjoint_options(flat: torch.Tensor) -> dict[str, Any] | None:

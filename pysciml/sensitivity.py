@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pysciml.errors import InvalidInputError
+
+AUTOJACVEC = ("ReverseDiffVJP", "ReverseDiffVJP(true)", "ZygoteVJP", "TrackerVJP", "EnzymeVJP", "MooncakeVJP")
 
 
 @dataclass(frozen=True)
@@ -14,13 +16,20 @@ class SensitivityAlgorithm:
     Args:
         reltol, abstol: tolerances of the backward solve; None takes those of the forward solve.
         alg: algorithm of the backward solve; None takes a sound one for the forward algorithm.
+        autojacvec: which of Julia's AD differentiates a `JuliaFunction`, by its name there: "ReverseDiffVJP" (the
+            default), "ReverseDiffVJP(true)", "ZygoteVJP", "TrackerVJP", "EnzymeVJP", "MooncakeVJP". Torch
+            right-hand sides bring their own derivatives and make no use of it.
     """
 
     reltol: float | None = None
     abstol: float | None = None
     alg: object | None = None
+    autojacvec: str | None = field(default=None, kw_only=True)
 
     def __post_init__(self):
+        if self.autojacvec is not None and self.autojacvec not in AUTOJACVEC:
+            raise InvalidInputError(f"there is no autojacvec {self.autojacvec!r}.", got=f"{self.autojacvec!r:.80}",
+                                    expected=", ".join(AUTOJACVEC), fix='autojacvec="ReverseDiffVJP"')  # fmt: skip
         for name in ("reltol", "abstol"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -61,6 +70,16 @@ class InterpolatingAdjoint(SensitivityAlgorithm):
 
 
 @dataclass(frozen=True)
+class QuadratureAdjoint(SensitivityAlgorithm):
+    """Continuous adjoint whose solution is kept; the parameter gradient is adaptive Gauss-Kronrod quadrature over it.
+
+    Accurate for few states and many parameters; memory holds the backward solution too. In the julia engine.
+
+    Reference: Kim et al., "Stiff neural ordinary differential equations", Chaos 31 (2021).
+    """
+
+
+@dataclass(frozen=True)
 class ForwardSensitivity(SensitivityAlgorithm):
     """Solves the variational equations beside the state: costs grow with the number of parameters, memory does not.
 
@@ -86,4 +105,4 @@ class DirectAdjoint(SensitivityAlgorithm):
     """
 
 
-ALL = (GaussAdjoint, InterpolatingAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint)
+ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint)

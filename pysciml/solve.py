@@ -20,8 +20,10 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
+from pysciml.rhs import callback
+from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
 from pysciml.rhs.parameters import leaf_names, pack, to_numpy
-from pysciml.rhs.trace import Program, prepare
+from pysciml.rhs.trace import prepare
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
 
@@ -49,15 +51,16 @@ def solve(
 
     Args:
         prob: the problem.
-        alg: an algorithm or its name. None: `CVODE_BDF` (`IDA` with a singular mass matrix), right for stiff and
-            non-stiff alike; `DP5` where f cannot be compiled or lives on a GPU.
+        alg: an algorithm or its name. None, with Julia: `DefaultODEAlgorithm`, which chooses as SciML does and
+            switches when f turns stiff; embedded: `CVODE_BDF` (`IDA` with a mass matrix), right for stiff and
+            non-stiff alike, and `DP5` where f cannot be compiled or lives on a GPU.
         saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
             a number, the spacing from t0 on; None saves both ends of the span.
         reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
             1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
-        engine: "embedded" or "auto"; None takes `pysciml.config.engine`.
-        route: "compiled" or "callback" (eager torch); None follows the algorithm.
+        engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
+        route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.
 
     Raises:
@@ -76,28 +79,40 @@ def solve(
         raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
     leaves = pytree.tree_leaves(prob.u0)
-    name = select.engine_name(engine)
     alg = by_name(alg) if isinstance(alg, str) else alg
     _check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    in_julia = isinstance(prob.f, JuliaFunction)
+    name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
     reltol, abstol = _tolerances(prob, reltol, abstol)
     ts = save_times(prob, saveat)
     _check_memory(sum(x.numel() for x in leaves), ts.numel())
-    if alg is not None:
-        select.check_algorithm(alg, name)
-    if _is_eager(prob, alg, route):
-        return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    steps = {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
+    if name == "embedded":
+        if alg is not None:
+            select.check_algorithm(alg, name)
+        if _is_eager(prob, alg, route):
+            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, **steps)
     try:
-        program, rhs = prepare(prob.f, _time_like(prob.tspan[0], leaves[0]), prob.u0, prob.p)
+        program, rhs = _prepare(prob, route)
     except TraceError as refusal:
-        if alg is not None or route == "compiled" or prob.mass_matrix is not None:
+        eager = name == "embedded" and alg is None and prob.mass_matrix is None
+        if in_julia or route == "compiled" or not (name == "julia" or eager):
             raise
-        warnings.warn(
-            f"f cannot be compiled, so it is solved by eager torch, which is slower:\n{refusal}",
-            PySciMLWarning,
-            stacklevel=2,
-        )
-        return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
-    return _solve_compiled(prob, alg, program, rhs, ts, reltol, abstol, sensealg, dt=dt, dtmax=dtmax, maxiters=maxiters)
+        by = "is called back from Julia" if name == "julia" else "is solved by eager torch"
+        warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
+        if eager:
+            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, **steps)
+        program, rhs = _prepare(prob, "callback")
+    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, **steps)
+
+
+def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
+    """The right-hand side as an engine takes it, on the route asked for."""
+    if isinstance(prob.f, JuliaFunction):
+        return prepare_julia(prob)
+    if route == "callback":
+        return callback.prepare_callback(prob)
+    return prepare(prob.f, _time_like(prob.tspan[0], pytree.tree_leaves(prob.u0)[0]), prob.u0, prob.p)
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
@@ -114,20 +129,19 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
     return eager
 
 
-def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
-    from pysciml.engines.embedded.sundials import SundialsEngine, algorithm_for  # imports CasADi: only when it solves
-
+def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
+    """Solves with an engine, which sees flat vectors."""
     leaves = pytree.tree_leaves(prob.u0)
     mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix), rhs.n)
-    alg = alg or algorithm_for(mass)
+    alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
     if mass is not None and not alg.dae and not mass.all():
+        takes = type(engine.default_algorithm(mass)).__name__
         raise UnsupportedError(
             f"`{alg.name}` cannot solve a mass matrix with zeros.",
             got=f"{int((mass == 0).sum())} zeros",
-            expected="IDA",
-            fix="pysciml.solve(prob, pysciml.IDA())",
+            expected=takes,
+            fix=f"pysciml.solve(prob, pysciml.{takes}())",
         )
-    engine, sensealg = SundialsEngine(), sensealg or GaussAdjoint()
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
@@ -142,6 +156,7 @@ def _solve_compiled(prob, alg, program: Program, rhs, ts, reltol, abstol, sensea
         reltol=reltol,
         abstol=abstol,
         mass=mass,
+        single=config.single_precision and leaves[0].dtype is torch.float32 and alg.package != "Sundials",
         **steps,
     )
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
@@ -208,8 +223,8 @@ def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor
     """CPU copies, made outside the autograd Function so that no engine runs on autograd's device threads."""
     if all(x.device.type == "cpu" for x in tensors):
         return tensors
-    warnings.warn("state or parameters on a GPU are copied to the CPU for SUNDIALS at every solve; pysciml.DP5() "
-                  "solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip
+    warnings.warn("state or parameters on a GPU are copied to the CPU at every solve; pysciml.DP5() in the embedded "
+                  "engine solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip
     return [x.cpu() for x in tensors]
 
 

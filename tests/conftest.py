@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import random
 import tempfile
@@ -16,6 +15,7 @@ import pytest
 import torch
 
 from pysciml.config import OPTIONS, config
+from pysciml.engines.julia import environment
 from pysciml.errors import PySciMLError
 
 # Examples are the same in every run, so that a red suite stays red; `--hypothesis-profile=explore` draws new ones.
@@ -34,14 +34,11 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def julia_missing() -> str | None:
     """Why the Julia tier cannot run, or None when it can."""
-    spec = importlib.util.find_spec("pysciml.engines.julia")
-    if spec is None or spec.origin is None:
-        return "this version of pysciml has no julia engine yet"
     try:
-        pair = config.julia_environment()
+        found = environment.find()
     except PySciMLError as error:
         return error.what
-    return None if pair else "no Julia environment is configured (python -m pysciml julia use --exe ... --project ...)"
+    return None if found else "no Julia environment is set up (python -m pysciml julia install, or julia use)"
 
 
 def leave_user_settings() -> None:
@@ -50,8 +47,11 @@ def leave_user_settings() -> None:
         if setting.option.name.startswith("julia_") and setting.value is not None:
             value = setting.value
             os.environ[setting.option.env] = ("yes" if value else "no") if isinstance(value, bool) else str(value)
-    for name in ("engine", "progress", "memory_limit"):
+    for name in ("progress", "memory_limit"):
         os.environ.pop(OPTIONS[name].env, None)
+    # With Julia or without: a test that names no engine means this one. In the environment, so that subprocesses and
+    # fixtures of every scope have it too.
+    os.environ[OPTIONS["engine"].env] = "embedded"
     os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pysciml-tests-")
     config.reload()
 
@@ -85,6 +85,15 @@ def seeds() -> None:
     random.seed(0)
     np.random.seed(0)  # noqa: NPY002 - some libraries draw from the global state
     torch.manual_seed(0)
+
+
+@pytest.fixture
+def no_julia(monkeypatch):
+    """A machine where no Julia is set up for pysciml, and none runs in this process."""
+    monkeypatch.setattr("pysciml.engines.julia.runtime.started", lambda: False)
+    monkeypatch.setenv("PYTHON_JULIAPKG_PROJECT", "/nowhere")
+    with config.override(julia_exe=None, julia_project=None):
+        yield
 
 
 @pytest.fixture

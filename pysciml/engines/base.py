@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from pysciml.algorithms import Algorithm
-from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.base import RightHandSide
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
 
@@ -22,14 +22,16 @@ class Request:
     """One solve.
 
     Attributes:
-        rhs: the compiled right-hand side. program: the recorded run it came from, for graphs not traced yet.
+        rhs: the right-hand side, of any route. program: what it came from; a compiled one's recorded run, for graphs
+            not traced yet.
         u0: (n,) state at t0. p: (m,) parameters. t0, t1: the span, in either direction.
         ts: (k,) times to save at, strictly monotone from t0 towards t1.
         reltol: scalar; abstol: scalar or (n,). mass: (n,) diagonal of the mass matrix, or None for the identity.
+        single: whether an engine that can shall compute in float32.
         dt: first (or fixed) step. dtmax: largest step. maxiters: most steps. None leaves it to the engine.
     """
 
-    rhs: CompiledRHS
+    rhs: RightHandSide
     program: Any
     u0: np.ndarray
     p: np.ndarray
@@ -41,6 +43,7 @@ class Request:
     reltol: float
     abstol: float | np.ndarray
     mass: np.ndarray | None = None
+    single: bool = False
     dt: float | None = None
     dtmax: float | None = None
     maxiters: int | None = None
@@ -69,6 +72,9 @@ class Engine(Protocol):
     """What pysciml asks of an engine. Every method raises `SolveError` when the solver does not reach the end."""
 
     name: str
+
+    def default_algorithm(self, mass: np.ndarray | None) -> Algorithm:
+        """What is taken when none is named: right for stiff and non-stiff alike, and for a mass matrix."""
 
     def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
         """Raises `UnsupportedError`, naming what would work, if this engine lacks one of them."""

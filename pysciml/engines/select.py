@@ -5,55 +5,103 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from pysciml.algorithms import REGISTRY, Algorithm
+from pysciml.algorithms import REGISTRY, Algorithm, check_problem
 from pysciml.config import config
-from pysciml.errors import EngineMissingError, InvalidInputError, UnsupportedError
+from pysciml.engines.base import Engine
+from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 
 _log = logging.getLogger("pysciml")
 _NAMES = ("auto", "julia", "embedded")
 
 
 def engine_name(asked: str | None = None) -> str:
-    """The engine that will solve: `asked`, else the configured one; "auto" is resolved.
+    """The engine that is asked for, or the configured one; "auto" is julia where an environment is set up for it.
 
     Raises:
-        InvalidInputError: no such engine. EngineMissingError: it is not here.
+        InvalidInputError: no such engine.
     """
     name = asked or config.engine
     if name not in _NAMES:
         raise InvalidInputError(f"there is no engine {name!r}.", got=f"engine={name!r}", expected=", ".join(_NAMES))
-    if name == "julia":
-        raise EngineMissingError(
-            "the julia engine is not part of this version of pysciml.",
-            got='engine="julia"',
-            expected='engine="embedded"',
-            fix='pysciml.solve(prob, engine="embedded")',
-        )
-    return _say_once("embedded") if name == "auto" else name
+    if name != "auto":
+        return name
+    from pysciml.engines.julia import environment
+
+    return "julia" if environment.available() else "embedded"
+
+
+def choose(asked: str | None, alg: Algorithm | None, sensealg: SensitivityAlgorithm | None, on_cpu: bool,
+           in_julia: bool = False) -> str:  # fmt: skip
+    """The engine that will solve. "auto" goes by what it is asked for: what only one engine has decides.
+
+    Args:
+        on_cpu: whether the state lives there. A state on a GPU is solved there, which the embedded engine does.
+        in_julia: whether f is Julia's own source, which the julia engine alone can solve.
+
+    Raises:
+        InvalidInputError: no such engine. UnsupportedError: Julia's source and the embedded engine, asked for by name.
+    """
+    name, auto = engine_name(asked), (asked or config.engine) == "auto"
+    if in_julia:
+        if name == "embedded" and not auto:
+            raise UnsupportedError("a JuliaFunction is solved by Julia alone.", got='engine="embedded"',
+                                   expected='engine="julia"', fix='pysciml.solve(prob, engine="julia")')  # fmt: skip
+        name = "julia"  # where there is none, this engine says how to get it
+    elif name == "julia" and auto:
+        only_embedded = alg is not None and not (alg.package and alg.name != "IDA")
+        if only_embedded or isinstance(sensealg, DirectAdjoint) or not on_cpu:
+            name = "embedded"
+    return _say_once(name)
+
+
+_ENGINES = {
+    "julia": "julia: Julia's DifferentialEquations.jl and SciMLSensitivity.jl",
+    "embedded": "embedded: SUNDIALS through CasADi; torchdiffeq for eager torch",
+}
 
 
 @cache
 def _say_once(name: str) -> str:
-    _log.info("engine: %s (SUNDIALS through CasADi; torchdiffeq for eager torch)", name)
+    _log.info("engine: %s", _ENGINES[name])
     return name
 
 
+def engine(name: str) -> Engine:
+    """The engine of that name. Imports its libraries; starts nothing.
+
+    Raises:
+        EngineMissingError: it is not here; says how to get it.
+    """
+    if name == "julia":
+        from pysciml.engines.julia import environment, runtime
+        from pysciml.engines.julia.engine import JuliaEngine
+
+        if not runtime.started():  # a look at files that would cost each solve half a millisecond
+            environment.required()
+        return JuliaEngine()
+    from pysciml.engines.embedded.sundials import SundialsEngine  # imports CasADi: only when it solves
+
+    return SundialsEngine()
+
+
 def check_algorithm(alg: Algorithm, engine: str = "embedded") -> None:
-    """Raises `UnsupportedError`, naming what would work, if the engine lacks the algorithm."""
+    """Raises `UnsupportedError`, naming what would work, if the embedded engine lacks the algorithm."""
+    check_problem(alg)
     if alg.embedded is None:
         here = [n for n, a in REGISTRY.items() if a.embedded and a.stiff == alg.stiff]
         raise UnsupportedError(
             f"`{alg.name}` is not available in the embedded engine.",
             got=f'engine="{engine}"; {alg.name} is in Julia\'s {alg.package}',
             expected=f"{'stiff' if alg.stiff else 'non-stiff'} solvers here: {', '.join(here)}",
-            fix=f"pysciml.solve(prob, pysciml.{here[0]}())",
+            fix=f"pysciml.solve(prob, pysciml.{here[0]}())\n(or get Julia: python -m pysciml julia install)",
         )  # fmt: skip
 
 
 class Capabilities(list):
     """Rows of what each algorithm is and who has it; prints as a table."""
 
-    COLUMNS = ("algorithm", "order", "stiff", "dae", "steps", "embedded engine", "route", "gradients")
+    COLUMNS = ("algorithm", "order", "stiff", "dae", "steps", "embedded engine", "julia engine", "route", "gradients")
 
     def __repr__(self) -> str:
         rows = [self.COLUMNS, *([str(row[c]) for c in self.COLUMNS] for row in self)]
@@ -70,10 +118,21 @@ class Capabilities(list):
 _BY = {"sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint, ForwardSensitivity"),
        "torchdiffeq": ("torchdiffeq", "callback", "DirectAdjoint, BacksolveAdjoint"),
        None: ("no", "-", "-")}  # fmt: skip
+_JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
+
+
+def _in_julia(alg: type[Algorithm]) -> str:
+    """The package that has it, "later" for what takes other problems than there are yet, or "no"."""
+    if not alg.package or alg.__name__ == "IDA":
+        return "no"
+    return alg.package if alg.problem == "ode" else "later"
 
 
 def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
+
+    Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
+    which takes every route and has the same five gradients for all of its algorithms.
 
     Example:
         >>> import pysciml as ps
@@ -83,8 +142,10 @@ def capabilities() -> Capabilities:
     order = sorted(REGISTRY.values(), key=lambda a: (a.embedded is None, a.embedded or "", not a.stiff))
     rows = []
     for a in order:
-        by, route, gradients = _BY[a.embedded]
+        (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
+        if a.embedded is None and package not in ("no", "later"):
+            route, gradients = _JULIA
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
-            "adaptive" if a.adaptive else "fixed", by, route, gradients), strict=True)))  # fmt: skip
+            "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip
     return Capabilities(rows)

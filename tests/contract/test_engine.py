@@ -12,9 +12,11 @@ from problems import ROBER_END, ROBER_REFERENCE, SMOOTH, Problem, lotka_volterra
 import pysciml as ps
 
 F64 = torch.float64
-ENGINES = ["embedded"]
+ENGINES = ["embedded", pytest.param("julia", marks=pytest.mark.julia)]
 TIGHT = {"reltol": 1e-10, "abstol": 1e-12}
 REFERENCE = {"tol": {"reltol": 1e-13, "abstol": 1e-15}, "alg": ps.CVODE_Adams()}  # what finite differences are taken of
+
+DAE = {"embedded": ps.IDA(), "julia": ps.Rodas5P()}
 
 pytestmark = pytest.mark.parametrize("engine", ENGINES)
 algorithms = pytest.mark.parametrize("alg", [ps.CVODE_BDF(), ps.CVODE_Adams()], ids=lambda a: a.name)
@@ -132,7 +134,7 @@ def test_dense_output_belongs_to_its_own_solve(engine, alg):
     sol = ps.solve(ps.ODEProblem(lambda t, u, p: -p * u, vector(1.0), (0.0, 2.0), p), alg, engine=engine, **TIGHT)
     with torch.no_grad():
         p += 1.0  # as an optimizer would
-    if alg.embedded == "torchdiffeq":
+    if engine == "embedded" and alg.embedded == "torchdiffeq":
         with pytest.raises(ps.InvalidInputError, match="a parameter has changed"):
             sol(1.0)
         return
@@ -265,7 +267,7 @@ def test_semi_explicit_dae_and_its_gradients(engine):
     options = {"reltol": 1e-9, "abstol": vector(1e-11, 1e-14, 1e-11), "engine": engine, "saveat": times}
     p, u0 = vector(0.04, 3e7, 1e4), vector(1.0, 0.0, 0.0)
     q = p.clone().requires_grad_()
-    as_dae = ps.solve(ps.ODEProblem(dae, u0, (0.0, 1e5), q, mass_matrix=mass), ps.IDA(), **options)
+    as_dae = ps.solve(ps.ODEProblem(dae, u0, (0.0, 1e5), q, mass_matrix=mass), DAE[engine], **options)
     as_ode = ps.solve(ps.ODEProblem(robertson, u0, (0.0, 1e5), p.requires_grad_()), ps.CVODE_BDF(), **options)
     assert torch.allclose(as_dae.u, as_ode.u, rtol=1e-6)
     w = vector(1.0, 1e4, 2.0)
@@ -274,7 +276,8 @@ def test_semi_explicit_dae_and_its_gradients(engine):
     assert relative_error(q.grad * p.detach(), p.grad * p.detach()) < 1e-5
 
 
-def test_dae_gradients_of_initial_state_times_and_algebraic_variables(engine):
+@pytest.mark.parametrize("sensealg", [ps.GaussAdjoint(), ps.ForwardSensitivity()], ids=lambda s: s.name)
+def test_dae_gradients_of_initial_state_times_and_algebraic_variables(engine, sensealg):
     """x' = -p z, 0 = z - x^2: x = x0 / (1 + p x0 t), z = x^2."""
 
     def f(t, u, p):
@@ -284,7 +287,7 @@ def test_dae_gradients_of_initial_state_times_and_algebraic_variables(engine):
     u0, p = vector(2.0, 4.0).requires_grad_(), vector(0.7).requires_grad_()
     times = vector(0.5, 1.0).requires_grad_()
     prob = ps.ODEProblem(f, u0, (0.0, 1.0), p, mass_matrix=vector(1.0, 0.0))
-    sol = ps.solve(prob, ps.IDA(), saveat=times, engine=engine, **TIGHT)
+    sol = ps.solve(prob, DAE[engine], saveat=times, engine=engine, sensealg=sensealg, **TIGHT)
     x0, q, ts = vector(2.0).requires_grad_(), vector(0.7).requires_grad_(), times.detach().clone().requires_grad_()
     x = x0 / (1 + q * x0 * ts)
     exact = torch.stack([x, x**2], dim=1)
@@ -303,6 +306,20 @@ def test_a_mass_matrix_without_zeros(engine):
         ps.ODEProblem(lambda t, u: -u, vector(1.0, 1.0), (0.0, 1.0), mass_matrix=mass), engine=engine, **TIGHT
     )
     assert torch.allclose(sol.u[-1], torch.exp(-1.0 / mass), rtol=1e-7)
+
+
+@sensitivities
+def test_gradients_with_a_mass_matrix(engine, sensealg):
+    """M u' = p u: u = u0 exp(p t / M)."""
+    mass, times = vector(2.0, 0.5), vector(0.4, 1.0)
+    u0, p = vector(1.5, 0.7).requires_grad_(), vector(-0.6).requires_grad_()
+    prob = ps.ODEProblem(lambda t, u, p: p * u, u0, (0.0, 1.0), p, mass_matrix=mass)
+    w = torch.tensor([[1.0, 2.0], [-1.0, 0.5]], dtype=F64)
+    ((w * ps.solve(prob, saveat=times, engine=engine, sensealg=sensealg, **TIGHT).u) ** 2).sum().backward()
+    v0, q = u0.detach().clone().requires_grad_(), p.detach().clone().requires_grad_()
+    ((w * v0 * torch.exp(q * times[:, None] / mass)) ** 2).sum().backward()
+    assert relative_error(u0.grad, v0.grad) < 1e-7
+    assert relative_error(p.grad, q.grad) < 1e-7
 
 
 def test_the_backward_solve_has_tolerances_of_its_own(engine):

@@ -26,7 +26,6 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.algorithms import Algorithm
-from pysciml.engines.embedded.captured import Substitute, first_order_only, leaves_of, parameters_of, stand_ins
 from pysciml.engines.embedded.torchdiffeq_methods import (
     WELL_INTERPOLATED,
     call,
@@ -38,6 +37,8 @@ from pysciml.engines.embedded.torchdiffeq_methods import (
     stop_at,
 )
 from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
+from pysciml.first_order import first_order_only
+from pysciml.rhs.captured import Substitute, leaves_of, parameters_of, stand_ins
 from pysciml.rhs.parameters import Layout, flatten
 from pysciml.rhs.trace import _check_derivative, _derivative
 from pysciml.sensitivity import BacksolveAdjoint, DirectAdjoint, SensitivityAlgorithm

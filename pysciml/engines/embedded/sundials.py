@@ -8,23 +8,26 @@ Reference: Andersson et al., "CasADi", Math. Prog. Comp. 11 (2019); Hindmarsh et
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import casadi as ca
 import numpy as np
 
 from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
 from pysciml.algorithms.sundials import SundialsAlgorithm
+from pysciml.engines import derivative
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.embedded.buffers import NumpyFunction
 from pysciml.engines.embedded.listen import listening
 from pysciml.errors import SolveError, UnsupportedError
 from pysciml.rhs import lower_casadi
+from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.graph import Graph
 from pysciml.sensitivity import ForwardSensitivity, GaussAdjoint, InterpolatingAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
@@ -87,7 +90,7 @@ class _Integrator:
         mass = np.ones(self.n) if request.mass is None else request.mass
         self.differential, self.algebraic = np.flatnonzero(mass), np.flatnonzero(mass == 0)
         self._back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
-        self.dae = self._equations(request.rhs.graph("f", request.program), mass)
+        self.dae = self._equations(_graph(request, "f"), mass)
         self.solver = ca.integrator("solve", _plugin(plan.alg), self.dae, 0.0, self.grid, _options(plan))
         self.forward = NumpyFunction(self.solver)
 
@@ -189,6 +192,9 @@ class SundialsEngine:
 
     name = "embedded"
 
+    def default_algorithm(self, mass: np.ndarray | None) -> SundialsAlgorithm:
+        return CVODE_BDF() if mass is None else IDA()
+
     def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
         if dt is not None and isinstance(alg, IDA):
             raise UnsupportedError(
@@ -259,32 +265,21 @@ class SundialsEngine:
         return pullback
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
-        du = np.stack([_evaluate(request, "f", t, row) for t, row in zip(ts, u, strict=True)])
-        if request.mass is None:
-            return du
-        return np.stack(
-            [_dae_derivative(request, request.mass, t, row, d) for t, row, d in zip(ts, u, du, strict=True)]
-        )
+        return derivative.along(request, functools.partial(_evaluate, request), ts, u)
 
 
-def _dae_derivative(request: Request, mass: np.ndarray, t: float, u: np.ndarray, f: np.ndarray) -> np.ndarray:
-    """u' on an index-1 DAE: x' from its equation, and z' from 0 = d/dt g(t, x, z)."""
-    a, d = np.flatnonzero(mass == 0), np.flatnonzero(mass)
-    du = np.zeros_like(u)
-    du[d] = f[d] / mass[d]
-    if a.size:
-        jac = _evaluate(request, "jac", t, u).reshape(u.size, u.size)
-        tgrad = _evaluate(request, "tgrad", t, u)
-        du[a] = np.linalg.solve(jac[np.ix_(a, a)], -tgrad[a] - jac[np.ix_(a, d)] @ du[d])
-    return du
+def _graph(request: Request, kind: str) -> Graph:
+    """A graph of what came by the compiled route, the one that leads here."""
+    return cast("CompiledRHS", request.rhs).graph(kind, request.program)
 
 
 def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
     key = ("casadi", kind)
-    graph = request.rhs.graph(kind, request.program)
+    graph = _graph(request, kind)
     if key not in request.rhs.lowered:
         request.rhs.lowered[key] = NumpyFunction(lower_casadi.function(graph, kind))
-    return request.rhs.lowered[key](t=t, u=u, p=request.p)["out"].ravel()
+    out = request.rhs.lowered[key](t=t, u=u, p=request.p)["out"].ravel()
+    return out.reshape(u.size, u.size) if kind == "jac" else out
 
 
 def _integrator(request: Request, *, backward: bool = False) -> _Integrator:
@@ -391,11 +386,6 @@ def _check_finite(values: np.ndarray, request: Request, direction: str, stats: S
 def _stats(raw: dict[str, Any], alg: Algorithm, wall_time: float) -> Stats:
     return Stats(nf=raw.get("nfevals"), njacs=raw.get("nlinsetups"), naccept=raw.get("nsteps"),
                  nreject=raw.get("netfails"), wall_time=wall_time, engine="embedded", alg=alg.name)  # fmt: skip
-
-
-def algorithm_for(mass: np.ndarray | None) -> SundialsAlgorithm:
-    """What the embedded engine takes when none is named: it must be right for stiff and non-stiff alike."""
-    return CVODE_BDF() if mass is None else IDA()
 
 
 ALGORITHMS = (CVODE_BDF, CVODE_Adams, IDA)

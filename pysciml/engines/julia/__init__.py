@@ -1,0 +1,1 @@
+"""Compiled right-hand sides on Julia's solvers and adjoints, through juliacall."""

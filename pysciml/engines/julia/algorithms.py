@@ -1,0 +1,128 @@
+"""From an algorithm of pysciml to the object that it is in Julia; each is made once."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from pysciml.algorithms import (
+    ARKODE,
+    CVODE_BDF,
+    FBDF,
+    Algorithm,
+    AutoTsit5,
+    AutoVern7,
+    DefaultODEAlgorithm,
+    JuliaAlgorithm,
+    KenCarp4,
+    Rodas5P,
+    Rosenbrock23,
+    Tsit5,
+)
+from pysciml.engines.julia.errors import JuliaError
+from pysciml.engines.julia.runtime import call
+from pysciml.errors import PySciMLError
+from pysciml.sensitivity import BacksolveAdjoint, InterpolatingAdjoint, SensitivityAlgorithm
+
+_made: dict[Any, Any] = {}
+
+
+class JuliaAlgorithmError(PySciMLError, ValueError):
+    """Julia could not make the algorithm; `got` is its own text."""
+
+
+# SciML's own bounds: a tolerance below which higher order pays, and a size from which factorising does not.
+_TIGHT, _LARGE = 1e-6, 500
+
+
+def resolved(alg: Algorithm, n: int, reltol: float, mass: bool) -> Algorithm:
+    """The algorithm itself; for `DefaultODEAlgorithm` the two that SciML's rules come to for this problem.
+
+    Julia's object would carry six methods and compile them all, though size and tolerance, which are known before the
+    solve, leave two of them; and its dense output cannot be written in place (OrdinaryDiffEqCore 4:
+    `ode_interpolation!` asks a DefaultCache for a field it has not), which solutions and adjoints need. One rule
+    differs: SciML changes to FBDF where there are more than 50 states, which starts without its history in the middle
+    of a solve and was measured to end at an error of 3e-4 for a tolerance of 1e-9.
+    """
+    if not isinstance(alg, DefaultODEAlgorithm):
+        return alg
+    stiff: Algorithm
+    if n > _LARGE:
+        stiff = FBDF(linsolve="KrylovJL_GMRES") if mass else KenCarp4(linsolve="KrylovJL_GMRES")
+    else:
+        stiff = Rodas5P() if mass or reltol < _TIGHT else Rosenbrock23()
+    if mass:
+        return stiff  # no explicit method takes a mass matrix
+    return AutoVern7(stiff) if reltol < _TIGHT else AutoTsit5(stiff)
+
+
+def asks_for_derivatives(alg: Algorithm) -> bool:
+    """Whether a solve needs more of f than its values."""
+    if isinstance(alg, ARKODE):
+        return alg.stiffness == "Implicit"
+    return alg.implicit and getattr(alg, "method", "Newton") == "Newton"
+
+
+def for_backward(
+    alg: Algorithm, sensealg: SensitivityAlgorithm, *, mass: bool = False, single: bool = False
+) -> Algorithm:
+    """What solves backwards where nothing was chosen: sound at the jump that each saved time makes.
+
+    An explicit one-step method that chooses its steps is its own. An implicit one may fail at a jump, `Rodas5P` does
+    not; a multistep method starts anew at each, and a fixed step has no meaning there. `BacksolveAdjoint` follows the
+    solution backwards, where what was stiff blows up, and no implicit method gets through a jump there.
+    `InterpolatingAdjoint` solves for the parameters' gradient too, which has no Jacobian of its own: measured on
+    Lotka-Volterra at 1e-10, `Rodas5P` takes 550,000 steps for it, `CVODE_BDF` a thousandth of them.
+    """
+    implicit = asks_for_derivatives(alg) or isinstance(alg, (ARKODE, JuliaAlgorithm))
+    if implicit and not isinstance(sensealg, BacksolveAdjoint):
+        if isinstance(sensealg, InterpolatingAdjoint) and not mass:
+            return KenCarp4() if single else CVODE_BDF()  # SUNDIALS knows neither float32 nor, in CVODE, a mass matrix
+        return Rodas5P()
+    one_step = not alg.variable_order and alg.package != "OrdinaryDiffEqAdamsBashforthMoulton"
+    return alg if alg.adaptive and one_step and not implicit else Tsit5()
+
+
+def julia_algorithm(alg: Algorithm) -> Any:
+    """Julia's object for an algorithm.
+
+    Raises:
+        JuliaAlgorithmError: Julia could not make it: a package that is not in its project, or an expression that fails.
+    """
+    key = ("JuliaAlgorithm", alg.alg) if isinstance(alg, JuliaAlgorithm) and isinstance(alg.alg, str) else alg
+    if isinstance(key, JuliaAlgorithm):
+        return _make(key)  # an object of the user's, which nothing here should keep alive
+    if key not in _made:
+        _made[key] = _make(alg)
+    return _made[key]
+
+
+def _make(alg: Algorithm) -> Any:
+    try:
+        if isinstance(alg, JuliaAlgorithm):
+            return call("evaluated_algorithm", alg.alg)
+        parts = [julia_algorithm(part) for part in getattr(alg, "parts", ())]
+        # A composite leaves differentiating to its parts; SUNDIALS has its own way.
+        differences = alg.implicit and not parts and alg.package != "Sundials"
+        return call("algorithm", alg.package, _julia_name(alg), differences, _options(alg), *parts)
+    except JuliaError as error:
+        raise JuliaAlgorithmError(
+            f"Julia could not make {alg.name}.",
+            got=error.got,
+            expected="packages that are in Julia's project, each named in full: OrdinaryDiffEqTsit5.Tsit5()",
+            fix="pysciml.capabilities() lists what needs no Julia text",
+        ) from error
+
+
+def _julia_name(alg: Algorithm) -> str:
+    return "AutoAlgSwitch" if type(alg).__name__ == "AutoSwitch" else type(alg).__name__
+
+
+def _options(alg: Algorithm) -> dict[str, Any]:
+    """What was chosen, under Julia's names; what was left open is left to Julia."""
+    values = {field.name.rstrip("_"): getattr(alg, field.name) for field in dataclasses.fields(alg)}
+    return {
+        name: value
+        for name, value in values.items()
+        if value is not None and not isinstance(value, Algorithm) and not (name == "krylov_dim" and not value)
+    }

@@ -1,0 +1,58 @@
+"""What crosses to Julia: models once, then a call a solve and one a backward solve; arrays as views of numpy's."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import numpy as np
+
+from pysciml.engines.base import Request
+from pysciml.engines.julia.runtime import call
+from pysciml.engines.julia.sources import callback_model, source_model
+from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.callback import CallbackRHS
+from pysciml.rhs.julia_source import SourceRHS
+from pysciml.rhs.lower_julia import kernel
+from pysciml.sensitivity import ForwardSensitivity
+
+
+def model(request: Request, kinds: tuple[str, ...]) -> Any:
+    """The Julia model of a right-hand side, with at least these parts compiled."""
+    if isinstance(request.rhs, CallbackRHS):
+        return callback_model(request, kinds)
+    if isinstance(request.rhs, SourceRHS):
+        return source_model(request, kinds)
+    rhs = cast("CompiledRHS", request.rhs)
+    sparse = takes_sparse(request)
+    made = rhs.lowered.setdefault(("julia", request.single, sparse), {})
+    if "model" not in made:
+        made["model"] = call("Model", request.single, rhs.n, rhs.m)
+        if sparse:
+            call("sparse!", made["model"], rhs.sparsity.pointers, rhs.sparsity.rows)
+    for kind in ("nonzeros" if sparse and kind == "jac" else kind for kind in kinds):
+        if kind not in made:
+            code = kernel(rhs.graph(kind, request.program), kind)
+            call("define!", made["model"], kind, code.source, code.constants, code.tables, code.work)
+            made[kind] = True
+    return made["model"]
+
+
+# From this size on, and with at most this share of entries that are not zero, factorising a sparse matrix is faster.
+_LARGE, _SPARSE = 64, 0.2
+_DENSE_ONLY = ("Dense", "LapackDense", "LUFactorization", "GenericLUFactorization", "RFLUFactorization")
+
+
+def takes_sparse(request: Request) -> bool:
+    """Whether the solve has a sparse Jacobian: a traced one, large and empty enough, for a solver that can use it."""
+    rhs, alg = request.rhs, request.alg
+    if not isinstance(rhs, CompiledRHS) or isinstance(request.sensealg, ForwardSensitivity):
+        return False
+    solver = getattr(alg, "linear_solver", None) if alg.package == "Sundials" else getattr(alg, "linsolve", None)
+    if solver in _DENSE_ONLY or not alg.implicit or (alg.package == "Sundials" and solver != "KLU"):
+        return False
+    return solver == "KLU" or (rhs.n >= _LARGE and rhs.sparsity.size <= _SPARSE * rhs.n**2)
+
+
+def columns(rows: np.ndarray) -> np.ndarray:
+    """A (k, n) array of numpy as the (n, k) matrix of Julia it is in memory."""
+    return rows.T

@@ -1,0 +1,156 @@
+"""The julia engine: OrdinaryDiffEq.jl, Sundials.jl and SciMLSensitivity.jl. See `pysciml.engines.base.Engine`."""
+
+from __future__ import annotations
+
+import functools
+import time
+from typing import Any
+
+import numpy as np
+
+from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, check_problem, check_time
+from pysciml.engines import derivative
+from pysciml.engines.base import Pullback, Request, Trajectory
+from pysciml.engines.julia import bridge
+from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
+from pysciml.engines.julia.errors import JuliaError, stop, translated
+from pysciml.engines.julia.runtime import call
+from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.sensitivity import (
+    BacksolveAdjoint,
+    ForwardSensitivity,
+    GaussAdjoint,
+    InterpolatingAdjoint,
+    QuadratureAdjoint,
+    SensitivityAlgorithm,
+)
+from pysciml.solution import ReturnCode, Stats
+
+_SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint, ForwardSensitivity)
+# Their backward solves end at the first jump without an error, and what is returned then is no gradient.
+_NEVER_BACKWARD = ("FBDF", "QNDF")
+
+
+class JuliaEngine:
+    """Right-hand sides of every route on Julia's solvers."""
+
+    name = "julia"
+
+    def default_algorithm(self, mass: np.ndarray | None) -> Algorithm:
+        return DefaultODEAlgorithm()
+
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
+        check_problem(alg)
+        if not alg.package or alg.name == "IDA":
+            raise UnsupportedError(f"`{alg.name}` is not available in the julia engine.", got='engine="julia"',
+                                   expected="Tsit5, Vern7, Rodas5P, FBDF, CVODE_BDF, ...",
+                                   fix="pysciml.solve(prob, pysciml.Rodas5P())")  # fmt: skip
+        if not alg.adaptive and dt is None:
+            raise InvalidInputError(f"`{alg.name}` has no steps of its own and needs dt.", got="dt=None",
+                                    fix="pysciml.solve(prob, alg, dt=0.01)")  # fmt: skip
+        if not isinstance(sensealg, _SENSITIVITIES):
+            raise UnsupportedError(
+                f"`{sensealg.name}` is not available in the julia engine.", got=f"sensealg={sensealg.name}()",
+                expected=", ".join(s.__name__ for s in _SENSITIVITIES), fix="sensealg=pysciml.GaussAdjoint()",
+            )  # fmt: skip
+        if isinstance(sensealg.alg, Algorithm) and (sensealg.alg.name in _NEVER_BACKWARD or sensealg.alg.autonomous):
+            raise UnsupportedError(
+                f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, or mistakes the time.",
+                got=f"sensealg.alg={sensealg.alg!r}", expected="Rodas5P, RadauIIA5, CVODE_BDF, TRBDF2 or KenCarp4",
+                fix=f"{sensealg.name}(alg=pysciml.Rodas5P())",
+            )  # fmt: skip
+
+    def solve(self, request: Request) -> Trajectory:
+        u, counts = np.empty((request.ts.size, request.rhs.n)), np.zeros(4, dtype=np.int64)
+        alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
+        if alg.autonomous and hasattr(request.rhs, "graph"):
+            check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
+        if request.mass is not None and not request.mass.all():
+            call("load_initialization")
+        start = time.perf_counter()
+        model = bridge.model(request, _parts(alg))
+        run = _called(
+            request, "forward", "solve!", bridge.columns(u), counts, model, julia_algorithm(alg), request.u0,
+            request.p, np.zeros(0) if request.mass is None else request.mass, request.t0, request.t1, request.ts,
+            request.reltol, np.atleast_1d(np.asarray(request.abstol, float)),
+            getattr(request.sensealg, "checkpoints", None) or 0, _steps(request),
+        )  # fmt: skip
+        stats = _stats(counts, request.alg, time.perf_counter() - start)
+        _check_finite(u, request, "forward")
+        return Trajectory(u, stats, handle=run)
+
+    def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
+        u = np.empty((ts.size, request.rhs.n))
+        _called(request, "forward", "interpolate!", bridge.columns(u), trajectory.handle, ts)
+        return Trajectory(u, trajectory.stats, handle=trajectory.handle)
+
+    def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
+        du0, dp, counts = np.empty(request.rhs.n), np.empty(request.rhs.m), np.zeros(4, dtype=np.int64)
+        sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
+        alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
+        tolerances = sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol))
+        start = time.perf_counter()
+        bridge.model(request, (*_parts(alg, forward), "vjp", "vjp_p"))
+        if not forward:
+            _load_adjoints()
+        head = ("sensitivities!",) if forward else ("adjoint!",)
+        tail = () if forward else (sense.name,)
+        _called(request, "backward", *head, du0, dp, counts, trajectory.handle, *tail, julia_algorithm(alg),
+                request.ts, bridge.columns(cotangents), *tolerances)  # fmt: skip
+        stats = _stats(counts, alg, time.perf_counter() - start)
+        _check_finite(du0, request, "backward")
+        _check_finite(dp, request, "backward")
+        return Pullback(du0, dp, stats)
+
+    def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
+
+
+@functools.cache
+def _load_adjoints() -> None:
+    """Loads what gradients need, once: to ask costs a call."""
+    call("load_adjoints")
+
+
+def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
+    """One part of the right-hand side at a point; a Jacobian as Julia keeps it, by columns."""
+    out = np.empty(u.size**2 if kind == "jac" else u.size)
+    model = bridge.model(request, (kind,))
+    _called(request, "forward", "evaluate!", out, model, kind, u, u, request.p, float(t))
+    return out.reshape(u.size, u.size).T if kind == "jac" else out
+
+
+def _parts(alg: Algorithm, variations: bool = False) -> tuple[str, ...]:
+    """What of a model a solve calls, products with its Jacobian apart."""
+    return ("f", "jac", "tgrad") if variations or asks_for_derivatives(alg) else ("f",)
+
+
+def _called(request: Request, direction: str, name: str, *args: Any) -> Any:
+    try:
+        return call(name, *args)
+    except JuliaError as error:
+        failure = translated(error, request, direction)
+    raise failure  # out here it keeps the causes it has: what f raised arrives unchanged
+
+
+def _backward_algorithm(request: Request) -> Algorithm:
+    alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
+    if isinstance(request.sensealg, ForwardSensitivity):
+        return alg
+    return for_backward(alg, request.sensealg, mass=request.mass is not None, single=request.single)
+
+
+def _steps(request: Request) -> dict[str, Any]:
+    steps = {"dt": request.dt, "dtmax": request.dtmax, "maxiters": request.maxiters}
+    return {name: value for name, value in steps.items() if value is not None}
+
+
+def _stats(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
+    nf, njacs, naccept, nreject = counts.tolist()
+    return Stats(nf=nf, njacs=njacs, naccept=naccept, nreject=nreject, wall_time=wall_time, engine="julia",
+                 alg=alg.name)  # fmt: skip
+
+
+def _check_finite(values: np.ndarray, request: Request, direction: str) -> None:
+    if not np.isfinite(values).all():
+        raise stop(request, direction, ReturnCode.Unstable, float("nan"), "NaN or infinity in the result")

@@ -1,0 +1,52 @@
+"""Julia's exceptions as pysciml's, with Julia's own text."""
+
+from __future__ import annotations
+
+import re
+
+from pysciml.engines.base import Request
+from pysciml.errors import PySciMLError, SolveError
+from pysciml.rhs.callback import CallbackRHS
+from pysciml.solution import ReturnCode
+
+_CODES = {
+    "MaxIters": ReturnCode.MaxIters, "DtLessThanMin": ReturnCode.DtLessThanMin, "DtNaN": ReturnCode.Unstable,
+    "Unstable": ReturnCode.Unstable, "ConvergenceFailure": ReturnCode.ConvergenceFailure,
+    "InitialFailure": ReturnCode.InitialFailure,
+}  # fmt: skip
+_STOPPED = re.compile(r"PySciML\.Stopped: (\w+) (\S+) (\S+)")
+
+
+class JuliaError(PySciMLError, RuntimeError):
+    """Julia threw something; `got` is its own text."""
+
+
+def translated(error: JuliaError, request: Request, direction: str) -> BaseException:
+    """The pysciml error for what Julia raised in a solve: a `SolveError` where the solver stopped.
+
+    What Python raised in a right-hand side that was called back is itself.
+    """
+    text = error.got or ""
+    rhs = request.rhs
+    if "PySciML.CallbackFailed" in text and isinstance(rhs, CallbackRHS) and rhs.raised is not None:
+        raised, rhs.raised = rhs.raised, None
+        return raised
+    stopped = _STOPPED.search(text)
+    if stopped is None:
+        return JuliaError(f"the {direction} solve by {request.alg.name} failed in Julia.", got=text)
+    direction, name, t = stopped[1], stopped[2].rpartition(".")[2], float(stopped[3])
+    return stop(request, direction, _CODES.get(name, ReturnCode.Failure), t, f"{name} from Julia")
+
+
+def stop(request: Request, direction: str, code: ReturnCode, t: float, detail: str) -> SolveError:
+    """The error of a solve that ended with `code` at time `t`, with what to try for that direction."""
+    remedy = code.remedy
+    if direction == "backward":
+        loose = 10 * request.reltol
+        remedy = (f"sensealg=pysciml.{request.sensealg.name}(alg=pysciml.Rodas5P()), or reltol={loose:g} for the "
+                  f"backward solve alone; or {remedy}")  # fmt: skip
+    return SolveError(
+        f"the {direction} solve by {request.alg.name} stopped at t = {t:.6g}, of the span ({request.t0:g}, "
+        f"{request.t1:g}): {code.name}.\nLikely cause: {code.cause}.",
+        retcode=code, t=t, direction=direction, got=detail, fix=remedy,
+    )  # fmt: skip

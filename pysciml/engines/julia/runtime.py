@@ -1,0 +1,249 @@
+"""Julia in this process: started once, on first use, and called from any thread through one gate.
+
+Three rules keep Julia's garbage collector and Python's threads apart; without them a collection hangs or crashes.
+
+1. A thread that is back in Python counts as paused for Julia. Julia does so itself for every thread but the one that
+   started it, so that one says it once (`jl_gc_safe_enter`).
+2. A thread is inside Julia only while it holds Python's lock, so that no two are. During a solve `interrupt.jl` lets
+   other threads run, paused for Julia in the meantime.
+3. Threads that end are never known to Julia: it keeps memory for each for ever, and one that ends while another
+   collects crashes. The main thread calls Julia itself; calls from all others run on one thread that never ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections import deque
+from collections.abc import Callable, Iterator
+from threading import get_ident
+from typing import Any
+
+from pysciml.config import config
+from pysciml.engines.julia import environment
+from pysciml.engines.julia.environment import available as available
+from pysciml.engines.julia.errors import JuliaError
+from pysciml.engines.julia.service import Service
+from pysciml.errors import EngineMissingError, PySciMLError, UnsupportedError
+
+# Options that juliacall reads from the environment alone.
+_OPTIONS = ("julia_exe", "julia_project", "julia_threads", "julia_handle_signals", "julia_heap_size_hint",
+            "julia_sysimage")  # fmt: skip
+# What `interrupt.jl` needs of Python to run signal handlers and other threads in the middle of a solve.
+_PYTHON_C = ("PyGILState_Check", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals")
+
+
+class _State:
+    """What this process knows of Julia."""
+
+    module: Any = None  # the Julia module PySciML
+    values: type = type(None)  # what juliacall makes of Julia's values that are none of Python's
+    error: type[Exception] = PySciMLError  # juliacall's exception
+    failed: EngineMissingError | None = None  # why it did not start; it cannot be tried twice in one process
+    forked = False  # this process is a copy of one that ran Julia
+    functions: dict[str, Any] = {}  # noqa: RUF012 - one state, one process
+
+
+_LOCK = threading.RLock()
+_service = Service("pysciml-julia")
+_discarded: deque[Any] = deque()  # values of Julia's that were let go on a thread unknown to Julia
+
+
+_MAIN = threading.main_thread().ident
+
+
+class Held:
+    """A value that stays in Julia. It may be let go on any thread; Julia's memory is freed on one that Julia knows."""
+
+    __slots__ = ("__weakref__", "value")
+
+    def __init__(self, value: Any):
+        self.value = value
+
+    def __del__(self, keep=_discarded.append, here=get_ident, main=_MAIN):
+        if here() != main:
+            keep(self.value)
+
+
+def call(name: str, *args: Any) -> Any:
+    """`PySciML.name(args...)`, from any thread; Julia is started if it was not.
+
+    Numbers, strings, `None` and numpy arrays (as views of the same memory) cross as themselves, and so do results that
+    are numbers or strings; other results stay in Julia as a `Held`, which is an argument for later calls.
+
+    Raises:
+        JuliaError: what Julia threw, as text. An exception of Python's that passed through Julia arrives unchanged.
+        EngineMissingError: Julia is not here or does not start.
+        UnsupportedError: this process was forked from one that runs Julia.
+    """
+    return on_julia_thread(_invoke, name, args)
+
+
+def on_julia_thread(function: Callable, *args: Any) -> Any:
+    """`function(*args)` on a thread that Julia knows: this one if it is the main thread, else the one kept for it."""
+    if _State.forked:
+        raise _fork_error()
+    if get_ident() == _service.ident:
+        return function(*args)  # a call from inside a call
+    with _LOCK:
+        return function(*args) if _is_main() else _service.run(function, args)
+
+
+def julia() -> Any:
+    """The Julia module `PySciML`, Julia started if it was not. For calls use `call`, which is safe on every thread."""
+    if _State.module is None:
+        on_julia_thread(_start)
+    return _State.module
+
+
+def call_lock() -> threading.RLock:
+    """Held by every call into Julia. To be held around direct use of `julia()`, which belongs on the main thread."""
+    return _LOCK
+
+
+def started() -> bool:
+    """Whether Julia runs in this process."""
+    return _State.module is not None
+
+
+def _is_main() -> bool:
+    return threading.current_thread() is threading.main_thread()
+
+
+def _invoke(name: str, args: tuple) -> Any:
+    while _discarded:
+        _discarded.popleft()
+    function = _State.functions.get(name) or _function(name)
+    try:
+        result = function(*[a.value if type(a) is Held else a for a in args])
+    except _State.error as error:
+        raised = _without_julia(error)
+    else:
+        return Held(result) if isinstance(result, _State.values) else result
+    raise raised  # outside, or it would keep Julia's own exception as its context
+
+
+def _function(name: str) -> Any:
+    if _State.module is None:
+        _start()
+    return _State.functions.setdefault(name, getattr(_State.module, name))
+
+
+def _without_julia(error: Any) -> BaseException:
+    """The Python exception behind a JuliaError of juliacall, else its text: nothing that holds on to Julia's values."""
+    for cause in _State.module.causes(error.exception):
+        if isinstance(cause, BaseException):
+            return cause
+    text = str(error).strip()
+    if "InterruptException" in text:
+        return KeyboardInterrupt()
+    return JuliaError("Julia raised an error.", got=text[:2000])
+
+
+# Starting.
+
+
+def _start() -> None:
+    if _State.module is not None:
+        return
+    if _State.failed is not None:
+        raise _State.failed
+    found = environment.required()
+    os.environ.update(juliacall_variables())
+    try:
+        with _own_signals(), warnings.catch_warnings():
+            # torch is always here first. `doctor` tries both orders in processes of their own.
+            warnings.filterwarnings("ignore", message="torch was imported before juliacall")
+            import juliacall
+
+            module = _load(juliacall)
+    except Exception as error:
+        _State.failed = _start_error(error, found)
+        raise _State.failed from error
+    _State.values, _State.error, _State.module = juliacall.ValueBase, juliacall.JuliaError, module
+
+
+def _load(juliacall: Any) -> Any:
+    """The module PySciML, found by its folder, with the packages of the active project."""
+    session = juliacall.newmodule("PySciMLSession")
+    session.seval("path -> (path in LOAD_PATH || push!(LOAD_PATH, path); nothing)")(str(environment.package_folder()))
+    module = session.seval("import PySciML; PySciML")
+    addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in _PYTHON_C]
+    getattr(module, "set_poll!")(juliacall.PythonCall.seval("Core.pythrow"), *addresses)
+    # Rule 1. Called by address, since a call through juliacall would end in the state it began in.
+    ctypes.PYFUNCTYPE(ctypes.c_int8)(session.seval("Int(cglobal(:jl_gc_safe_enter))"))()
+    return module
+
+
+def juliacall_variables() -> dict[str, str]:
+    """What juliacall shall find in the environment: it reads its options from there alone."""
+    given: dict[str, str] = {}
+    for name in _OPTIONS:
+        setting = config.setting(name)
+        if setting.value is not None:
+            value = setting.value
+            given[setting.option.env] = ("yes" if value else "no") if isinstance(value, bool) else str(value)
+    threads = given.get("PYTHON_JULIACALL_THREADS") or os.environ.get("JULIA_NUM_THREADS") or "1"
+    defaults = {"PYTHON_JULIACALL_AUTOLOAD_IPYTHON_EXTENSION": "no"}  # it prints into the notebook
+    if threads != "1":  # Julia stops its own threads for a collection by a signal
+        defaults["PYTHON_JULIACALL_HANDLE_SIGNALS"] = "yes"
+    return {name: value for name, value in defaults.items() if not os.environ.get(name)} | given
+
+
+@contextlib.contextmanager
+def _own_signals() -> Iterator[None]:
+    """Leaves Ctrl-C to Python: Julia, where it handles signals, takes SIGINT's handler and blocks others like it."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows has none
+        yield
+        return
+    api = ctypes.pythonapi  # signal.signal is for the main thread, and Julia may start on another
+    api.PyOS_getsig.restype = ctypes.c_void_p
+    api.PyOS_setsig.argtypes = (ctypes.c_int, ctypes.c_void_p)
+    mask, handler = signal.pthread_sigmask(signal.SIG_BLOCK, []), api.PyOS_getsig(signal.SIGINT)
+    try:
+        yield
+    finally:
+        api.PyOS_setsig(signal.SIGINT, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _start_error(error: Exception, found: environment.Environment) -> EngineMissingError:
+    if isinstance(error, EngineMissingError):
+        return error
+    lines = [line for line in str(error).strip().splitlines() if line.strip()] or [type(error).__name__]
+    lacking = environment.missing(found)
+    fix = environment.add_line(found, dict.fromkeys(lacking, "")) if lacking else "python -m pysciml doctor"
+    also = f" The project lacks {', '.join(lacking)}." if lacking else ""
+    return EngineMissingError(
+        "Julia did not start with pysciml's package." + also,
+        got="\n".join(lines[:8]), expected=f"the packages of the engine in {found.project} ({found.source})",
+        fix=f"{fix}\n(then start Python anew: Julia starts once in a process)",
+    )  # fmt: skip
+
+
+# Forking. The copy has Julia's memory and none of its threads.
+
+
+def _after_fork_in_child() -> None:
+    global _LOCK, _service
+    _State.forked = _State.forked or "juliacall" in sys.modules
+    _LOCK, _service = threading.RLock(), Service("pysciml-julia")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork_in_child)
+
+
+def _fork_error() -> UnsupportedError:
+    return UnsupportedError(
+        "Julia cannot be used in a process that was forked from one in which it runs.",
+        got=f"process {os.getpid()}, forked after Julia had started",
+        expected="a process that was spawned, or one that was forked before Julia was first used",
+        fix='DataLoader(..., multiprocessing_context="spawn"), or multiprocessing.get_context("spawn"); '
+        'or engine="embedded"',
+    )
