@@ -19,6 +19,7 @@ PACKAGE = ROOT / "pysciml"
 # folder right under pysciml/; "pysciml" is the package's own __init__, the face that only what is behind it may use.
 LAYERS = (
     {"_version", "errors", "config", "datasets"},
+    {"first_order"},
     {"rhs", "algorithms", "sensitivity", "callbacks"},
     {"problems"},
     {"solution"},
@@ -28,6 +29,7 @@ LAYERS = (
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
     {"pysciml"},
+    {"de"},
     {"demo"},
     {"__main__"},
 )

@@ -174,6 +174,7 @@ def test_unsupported(case):
     assert "pysciml" in caught.value.fix or "sensealg" in caught.value.fix or "Adjoint" in caught.value.fix
 
 
+@pytest.mark.usefixtures("no_julia")
 def test_the_julia_engine_says_how_to_go_on():
     with pytest.raises(ps.EngineMissingError, match="julia engine") as caught:
         ps.solve(problem(), engine="julia")
@@ -274,7 +275,8 @@ def test_what_cannot_be_compiled_is_solved_eagerly_with_one_warning():
 
 def test_ctrl_c_stops_a_long_solve_and_the_next_one_works():
     code = """
-        import torch, pysciml as ps
+        import signal, torch, pysciml as ps
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
         prob = ps.ODEProblem(lambda t, u: torch.sin(5000 * t) * u, torch.ones(1, dtype=torch.float64), (0.0, 1.0))
         ps.solve(prob)
         print("ready", flush=True)

@@ -22,6 +22,7 @@ def nothing_configured(monkeypatch, tmp_path):
     for name in [n for n in os.environ if n.startswith(("PYSCIML_", "PYTHON_JULIACALL_"))]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "settings"))
+    monkeypatch.setenv("PYTHON_JULIAPKG_PROJECT", str(tmp_path / "juliapkg"))
     monkeypatch.setenv("PATH", str(tmp_path / "bin"))
     options.reload()
     yield
@@ -84,7 +85,8 @@ def test_doctor_solves_a_problem_and_is_truthful_about_julia(capsys):
     assert run("doctor") == 0
     out = capsys.readouterr().out
     assert "ok    embedded engine: solved a test problem with CVODE_BDF" in out
-    assert "julia engine: arrives in the next release" in out
+    assert "--    julia: not set up for pysciml; the embedded engine solves" in out
+    assert "fix: python -m pysciml julia install" in out
     assert "FAIL" not in out
     assert "pysciml works on this machine." in out
 
@@ -112,7 +114,7 @@ def test_doctor_reports_any_failure_of_the_engine_and_goes_on(capsys, monkeypatc
     assert run("doctor") == 1
     out = capsys.readouterr().out
     assert "OSError: libcasadi.so: cannot open shared object file" in out
-    assert "julia engine" in out
+    assert "julia: not set up for pysciml" in out
 
 
 def test_doctor_names_the_extra_that_is_missing(capsys, monkeypatch):

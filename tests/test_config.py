@@ -16,6 +16,7 @@ GOOD = {
     "engine": [("embedded", "embedded"), ("julia", "julia")],
     "progress": [("off", "off"), (True, "on"), (False, "off"), ("yes", "on"), ("auto", "auto")],
     "memory_limit": [("4GiB", 4 * 1024**3), ("80%", 0.8), (0.5, 0.5), ("4e9", 4 * 10**9), (2, 2), ("1", 1.0), (1, 1.0)],
+    "single_precision": [("yes", True), (False, False)],
     "julia_exe": [("/usr/bin/julia", "/usr/bin/julia")],
     "julia_threads": [(4, 4), ("4", 4), ("auto", "auto"), ("4,1", "4,1")],
     "julia_handle_signals": [("yes", True), ("no", False), (True, True)],

@@ -1,0 +1,103 @@
+"""Gradients of the julia engine: solver x sensitivity x route, against finite differences."""
+
+from __future__ import annotations
+
+from functools import cache
+
+import pytest
+import torch
+from finite_differences import gradient, relative_error
+from problems import lotka_volterra, vector
+
+import pysciml as ps
+from pysciml.config import config
+
+pytestmark = pytest.mark.julia
+TIGHT = {"reltol": 1e-10, "abstol": 1e-10}
+TIMES = torch.tensor([0.3, 1.1, 2.0], dtype=torch.float64)
+SENSITIVITIES = [ps.GaussAdjoint, ps.InterpolatingAdjoint, ps.QuadratureAdjoint, ps.BacksolveAdjoint,
+                 ps.ForwardSensitivity]  # fmt: skip
+OTHERS = [ps.AutoTsit5(), ps.BS3(), ps.DP5(), ps.Vern9(), ps.TRBDF2(), ps.KenCarp4(), ps.KenCarp47(), ps.Kvaerno5(),
+          ps.Rodas4(), ps.FBDF(), ps.QNDF(), ps.RadauIIA5(), ps.ROCK4(), ps.CVODE_BDF(), ps.CVODE_Adams(),
+          ps.ARKODE()]  # fmt: skip
+
+
+def loss(u0, p, alg=None, **options):
+    prob = ps.ODEProblem(lotka_volterra, u0, (0.0, 2.0), p)
+    return (ps.solve(prob, alg, saveat=TIMES, engine="julia", **{**TIGHT, **options}).u ** 2).sum()
+
+
+def inputs():
+    return vector(1.0, 0.8).requires_grad_(), vector(1.5, 1.0, 1.0, 3.0).requires_grad_()
+
+
+@cache
+def by_differences():
+    finest = {"reltol": 1e-13, "abstol": 1e-13}
+    u0, p = (x.detach() for x in inputs())
+    return (gradient(lambda x: loss(x, p, ps.Vern9(), **finest), u0),
+            gradient(lambda x: loss(u0, x, ps.Vern9(), **finest), p))  # fmt: skip
+
+
+def worst(alg, **options) -> float:
+    u0, p = inputs()
+    loss(u0, p, alg, **options).backward()
+    return max(map(relative_error, (u0.grad, p.grad), by_differences()))
+
+
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+@pytest.mark.parametrize("sensealg", SENSITIVITIES, ids=lambda s: s.__name__)
+@pytest.mark.parametrize("alg", [None, ps.Tsit5(), ps.Rodas5P()], ids=lambda a: a.name if a else "default")
+def test_every_sensitivity_on_every_route(alg, sensealg, route):
+    assert worst(alg, sensealg=sensealg(), route=route) < 1e-6
+
+
+@pytest.mark.exhaustive
+@pytest.mark.parametrize("sensealg", SENSITIVITIES, ids=lambda s: s.__name__)
+@pytest.mark.parametrize("alg", OTHERS, ids=lambda a: a.name)
+def test_every_family_with_every_sensitivity(alg, sensealg):
+    assert worst(alg, sensealg=sensealg()) < 1e-6
+
+
+@pytest.mark.parametrize("alg", [ps.Tsit5(), ps.Rodas5P(), ps.CVODE_BDF()], ids=lambda a: a.name)
+def test_checkpoints_cost_no_accuracy(alg):
+    assert worst(alg, sensealg=ps.InterpolatingAdjoint(checkpoints=10)) < 1e-6
+
+
+def test_the_backward_solver_can_be_chosen():
+    assert worst(ps.Tsit5(), sensealg=ps.GaussAdjoint(alg=ps.Rodas5P())) < 1e-6
+    with pytest.raises(ps.UnsupportedError, match="cannot solve backwards"):
+        loss(*inputs(), ps.Tsit5(), sensealg=ps.GaussAdjoint(alg=ps.FBDF()))
+
+
+def test_a_backward_solve_that_stops_raises():
+    """SciMLSensitivity returns what it has by then, as if it were the gradient."""
+    u0, p = inputs()
+    value = loss(u0, p, ps.Tsit5(), sensealg=ps.GaussAdjoint(reltol=1e-30, abstol=1e-30))
+    with pytest.raises(ps.SolveError, match="backward") as info:
+        value.backward()
+    assert info.value.direction == "backward"
+    assert 0.0 < info.value.t <= 2.0
+    assert p.grad is None
+
+
+def test_backsolve_takes_what_it_cannot_find_again_from_the_solution():
+    """What decays as exp(-200 t) cannot be found backwards in time: errors would grow by exp(400)."""
+
+    def slope(sensealg):
+        p = vector(200.0).requires_grad_()
+        prob = ps.ODEProblem(lambda t, u, p: -p * (u - torch.cos(t)), vector(0.0), (0.0, 2.0), p)
+        sol = ps.solve(prob, ps.Rodas5P(), saveat=[2.0], engine="julia", sensealg=sensealg, **TIGHT)
+        sol.u.sum().backward()
+        return p.grad
+
+    assert relative_error(slope(ps.BacksolveAdjoint()), slope(ps.ForwardSensitivity())) < 1e-6
+
+
+def test_float32_can_be_computed_in_float32():
+    u0, p = (x.detach().float().requires_grad_() for x in inputs())
+    with config.override(single_precision=True):
+        loss(u0, p, ps.Tsit5(), reltol=1e-5, abstol=1e-6).backward()
+    errors = [relative_error(x.grad.double(), y) for x, y in zip((u0, p), by_differences(), strict=True)]
+    assert 1e-9 < max(errors) < 1e-3
+    assert u0.grad.dtype is p.grad.dtype is torch.float32

@@ -1,0 +1,60 @@
+"""Large states with sparse Jacobians: found from the Graph, factorised as such, forwards and backwards."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from finite_differences import relative_error
+
+import pysciml as ps
+from pysciml.engines.julia.bridge import takes_sparse
+
+pytestmark = pytest.mark.julia
+N = 96
+X = torch.arange(N, dtype=torch.float64) / N
+
+
+def reaction_diffusion(t, u, p):
+    """Fisher's equation on a ring, by the method of lines."""
+    return p[0] * N**2 * (torch.roll(u, 1) + torch.roll(u, -1) - 2 * u) + p[1] * u * (1 - u)
+
+
+def solved(alg):
+    p = torch.tensor([1e-2, 1.5], dtype=torch.float64, requires_grad=True)
+    u0 = torch.exp(-50 * (X - 0.5) ** 2).requires_grad_()
+    prob = ps.ODEProblem(reaction_diffusion, u0, (0.0, 1.0), p)
+    sol = ps.solve(prob, alg, saveat=[0.4, 1.0], engine="julia", reltol=1e-8, abstol=1e-10)
+    (sol.u**2).sum().backward()
+    return sol.u.detach(), u0.grad, p.grad
+
+
+@pytest.fixture(scope="module")
+def dense():
+    return solved(ps.Rodas5P(linsolve="LUFactorization"))
+
+
+@pytest.mark.parametrize("alg", [ps.Rodas5P(), ps.FBDF(), ps.CVODE_BDF(linear_solver="KLU")], ids=lambda a: a.name)
+def test_sparse_solves_and_gradients_are_those_of_dense_ones(alg, dense):
+    assert max(map(relative_error, solved(alg), dense)) < 1e-5
+
+
+def test_who_takes_a_sparse_jacobian():
+    from pysciml.rhs.trace import prepare
+
+    p, t = torch.tensor([1e-2, 1.5], dtype=torch.float64), torch.tensor(0.0, dtype=torch.float64)
+    rhs = prepare(reaction_diffusion, t, X, p)[1]
+    full = prepare(lambda t, u, p: p[0] * u * u.mean(), t, X, p)[1]
+
+    def takes(alg, sensealg=None, rhs=rhs):
+        return takes_sparse(SimpleNamespace(rhs=rhs, alg=alg, sensealg=sensealg or ps.GaussAdjoint()))
+
+    assert takes(ps.Rodas5P())
+    assert takes(ps.FBDF())
+    assert takes(ps.CVODE_BDF(linear_solver="KLU"))
+    assert not takes(ps.Tsit5())
+    assert not takes(ps.Rodas5P(linsolve="LUFactorization"))
+    assert not takes(ps.CVODE_BDF())
+    assert not takes(ps.Rodas5P(), ps.ForwardSensitivity())
+    assert not takes(ps.Rodas5P(), rhs=full)

@@ -1,0 +1,52 @@
+"""Which engine solves: what is asked for by name, and how `auto` chooses. Nothing is started."""
+
+from __future__ import annotations
+
+import pytest
+
+import pysciml as ps
+from pysciml.engines.select import choose, engine_name
+
+
+@pytest.fixture
+def julia_is_set_up(tmp_path):
+    """Paths that are configured; the choice looks no further."""
+    with ps.config.override(engine="auto", julia_exe="/julia", julia_project=str(tmp_path)):
+        yield
+
+
+@pytest.mark.usefixtures("julia_is_set_up")
+def test_auto_takes_julia_where_it_is_set_up():
+    assert engine_name() == choose(None, None, None, on_cpu=True) == "julia"
+    assert choose("auto", ps.Tsit5(), ps.GaussAdjoint(), on_cpu=True) == "julia"
+
+
+@pytest.mark.usefixtures("julia_is_set_up")
+@pytest.mark.parametrize(
+    ("alg", "sensealg", "on_cpu"),
+    [
+        (ps.IDA(), None, True),
+        (ps.TorchDiffEq("rk4"), None, True),
+        (ps.Tsit5(), ps.DirectAdjoint(), True),
+        (ps.Tsit5(), None, False),
+    ],
+    ids=["IDA", "TorchDiffEq", "DirectAdjoint", "on a GPU"],
+)
+def test_auto_takes_the_embedded_engine_for_what_it_alone_has(alg, sensealg, on_cpu):
+    assert choose("auto", alg, sensealg, on_cpu) == "embedded"
+    assert choose("julia", alg, sensealg, on_cpu) == "julia"  # by name it is that one, which says what it lacks
+
+
+@pytest.mark.usefixtures("no_julia")
+def test_auto_takes_the_embedded_engine_without_julia():
+    with ps.config.override(engine="auto"):
+        assert engine_name() == choose(None, ps.CVODE_BDF(), None, on_cpu=True) == "embedded"
+        assert choose(None, None, None, on_cpu=True, in_julia=True) == "julia"  # which says how to get it
+
+
+@pytest.mark.usefixtures("julia_is_set_up")
+def test_an_argument_is_stronger_than_the_option():
+    with ps.config.override(engine="julia"):
+        assert engine_name("embedded") == choose("embedded", None, None, on_cpu=True) == "embedded"
+    with pytest.raises(ps.InvalidInputError, match="no engine 'jullia'"):
+        engine_name("jullia")
