@@ -14,15 +14,18 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt PIP_D
 PINS := pyproject.toml constraints.txt pysciml/_version.py
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint format bench clean
+.PHONY: help demo test test-all lint format bench clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: $(VENV)/.installed-fit ## fit a universal differential equation to the lynx-hare data and show what it found
 	@$(BIN)/python -m pysciml demo $(DEMO_ARGS)
 
-test: $(VENV)/.installed-dev ## all tests
+test: $(VENV)/.installed-dev ## the tests
+	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m "not exhaustive" $(PYTEST_ARGS)
+
+test-all: $(VENV)/.installed-dev ## the tests, and each of Julia's algorithms against its order and tolerance
 	@$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev ## ruff (rules and format) and mypy

@@ -1,6 +1,13 @@
-"""All benchmarks: `python -m benchmarks`, or `make bench`."""
+"""All benchmarks, or those named: `python -m benchmarks [case ...]`, or `make bench`."""
 
-from benchmarks import lotka_volterra_ude
+import sys
+from importlib import import_module
+
+CASES = ("lotka_volterra_ude", "stiff_ude", "cold_start")
 
 if __name__ == "__main__":
-    lotka_volterra_ude.main()
+    for case in sys.argv[1:] or CASES:
+        if case not in CASES:
+            sys.exit(f"there is no benchmark {case!r}; there are {', '.join(CASES)}")
+        print(f"\n== {case}: {import_module(f'benchmarks.{case}').__doc__}")
+        import_module(f"benchmarks.{case}").main()

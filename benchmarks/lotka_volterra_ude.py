@@ -7,6 +7,7 @@ a noisy machine is noisy for all.
 
 from __future__ import annotations
 
+import cProfile
 import functools
 import time
 from collections.abc import Callable
@@ -18,10 +19,14 @@ import torch
 import torchdiffeq
 
 import pysciml as ps
+from benchmarks import by_diffrax
+from benchmarks.from_julia import FromJulia, timed
+from pysciml.engines.select import engine_name
 
 TIMES = torch.linspace(0.0, 10.0, 41, dtype=torch.float64)
 U0 = torch.tensor([0.44249296, 4.6280594], dtype=torch.float64)
 TOL = 1e-6
+JULIA, ALONE = "pysciml Tsit5, julia", "the same Julia calls, from Julia"
 
 
 class UDE(torch.nn.Module):
@@ -62,16 +67,39 @@ def gradient(states: Callable[[UDE], torch.Tensor]) -> Callable[[], torch.Tensor
     return run
 
 
-def by_pysciml(alg) -> Callable[[], torch.Tensor]:
+def by_pysciml(alg, engine: str = "embedded", tol: float = TOL) -> Callable[[], torch.Tensor]:
     @functools.cache
     def problem(net):
         return ps.ODEProblem(net, U0, (0.0, 10.0))
 
     def states(net):
         prob = problem(net)
-        return ps.solve(prob, alg, saveat=TIMES, reltol=TOL, abstol=TOL, engine="embedded").u
+        return ps.solve(prob, alg, saveat=TIMES, reltol=tol, abstol=tol, engine=engine).u
 
     return gradient(states)
+
+
+def in_jax(t, u, p):
+    """The same right-hand side in jax, of the arrays that `UDE.parameters()` gives."""
+    import jax.numpy as jnp
+
+    (a, b, c, d), w1, b1, w2, b2, w3, b3 = p
+    x, y = u
+    net = w3 @ jnp.tanh(w2 @ jnp.tanh(w1 @ u + b1) + b2) + b3
+    return jnp.stack([a * x - b * x * y, c * x * y - d * y]) + 0.1 * net
+
+
+def by_diffrax_tsit5() -> Callable[[], torch.Tensor]:
+    return functools.partial(by_diffrax.gradient(in_jax, "Tsit5", list(model().parameters()), U0, TIMES), TOL)
+
+
+def by_torch_alone() -> Callable[[], torch.Tensor]:
+    """What the loop around the solves costs: zeroing gradients, the loss, its backward pass, the gradient as a vector.
+
+    Every contestant in torch pays it. It stands for one node of torch's, as a solve of pysciml is one.
+    """
+    saved = torch.ones(len(TIMES), 2, dtype=torch.float64)
+    return gradient(lambda net: saved + sum(p.sum() * 0 for p in net.parameters()))
 
 
 def by_torchdiffeq(odeint) -> Callable[[], torch.Tensor]:
@@ -115,7 +143,7 @@ class CasadiByHand:
 
 def contestants() -> dict[str, Callable[[], Callable[[], torch.Tensor]]]:
     adams = {"linear_multistep_method": "adams", "nonlinear_solver_iteration": "functional"}
-    return {
+    found: dict[str, Callable[[], Callable[[], torch.Tensor]]] = {
         "torchdiffeq dopri5, adjoint": lambda: by_torchdiffeq(torchdiffeq.odeint_adjoint),
         "torchdiffeq dopri5, direct backprop": lambda: by_torchdiffeq(torchdiffeq.odeint),
         "CasADi CVODES BDF, by hand": lambda: CasadiByHand({}),
@@ -123,48 +151,81 @@ def contestants() -> dict[str, Callable[[], Callable[[], torch.Tensor]]]:
         "CasADi CVODES Adams, by hand": lambda: CasadiByHand(adams),
         "pysciml CVODE_Adams, embedded": lambda: by_pysciml(ps.CVODE_Adams()),
     }
+    if by_diffrax.HERE:
+        found["diffrax Tsit5, jit"] = by_diffrax_tsit5
+    if engine_name("auto") == "julia":
+        found[JULIA] = lambda: by_pysciml(ps.Tsit5(), "julia")
+        found[ALONE] = lambda: FromJulia(model(), ps.Tsit5(), U0, TIMES, TOL)
+    return found
 
 
 def main(rounds: int = 7) -> dict[str, list[float]]:
     """Prints the table and returns the warm times in seconds."""
     torch.set_num_threads(1)
-    first, runs, times, results = {}, {}, {}, {}
+    first, runs, results = {}, {}, {}
     for name, build in contestants().items():
         start = time.perf_counter()
         runs[name] = build()
         results[name] = runs[name]()
         first[name] = time.perf_counter() - start
-        times[name] = []
+    times: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
-            repeats = 1 if "torchdiffeq" in name else 5
-            for _ in range(repeats):
-                start = time.perf_counter()
-                run()
-                times[name].append(time.perf_counter() - start)
+            times[name] += timed(run, 1 if "torchdiffeq" in name else 10)
     report(first, times, results)
+    if JULIA in runs:
+        split(runs[JULIA])
     return times
 
 
 def report(first: dict, times: dict, results: dict) -> None:
-    ours, truth = "pysciml CVODE_Adams, embedded", results["torchdiffeq dopri5, direct backprop"]
-    print(f"torch {torch.__version__}, torchdiffeq {torchdiffeq.__version__}, CasADi {ca.__version__}, "
+    ours = JULIA if JULIA in times else "pysciml CVODE_Adams, embedded"
+    truth = by_pysciml(ps.CVODE_Adams(), tol=1e-12)()
+    jax = by_diffrax.version() if by_diffrax.HERE else by_diffrax.LEFT_OUT
+    print(f"torch {torch.__version__}, torchdiffeq {torchdiffeq.__version__}, CasADi {ca.__version__}, {jax}; "
           f"{torch.get_num_threads()} thread; forward + gradient\n")  # fmt: skip
-    print(f"{'':38}{'median ms':>10}{'best ms':>9}{'first s':>9}{'median / pysciml':>18}{'distance':>10}")
+    print(f"{'':38}{'median ms':>10}{'best ms':>9}{'first s':>9}{'median':>9}{'best':>7}  over ours{'distance':>10}")
     for name, samples in times.items():
         distance = ((results[name] - truth).norm() / truth.norm()).item()
-        ratio = median(samples) / median(times[ours])
+        ratios = median(samples) / median(times[ours]), min(samples) / min(times[ours])
         warm = f"{1e3 * median(samples):10.2f}{1e3 * min(samples):9.2f}"
-        print(f"{name:38}{warm}{first[name]:9.2f}{ratio:18.2f}{distance:10.1e}")
-    for kind in ("BDF", "Adams"):
-        mine, hand = times[f"pysciml CVODE_{kind}, embedded"], times[f"CasADi CVODES {kind}, by hand"]
-        print(
-            f"\npysciml CVODE_{kind} over the CasADi parts by hand: "
-            f"{1e3 * (median(mine) - median(hand)):+.2f} ms median, {1e3 * (min(mine) - min(hand)):+.2f} ms best",
-            end="",
-        )
-    print("\n'distance' is the relative distance of the gradient to torchdiffeq's direct backprop.")
+        print(f"{name:38}{warm}{first[name]:9.2f}{ratios[0]:9.2f}{ratios[1]:7.2f}{'':11}{distance:10.1e}")
+    pairs = [(f"pysciml CVODE_{kind}, embedded", f"CasADi CVODES {kind}, by hand") for kind in ("BDF", "Adams")]
+    for mine, hand in [*pairs, *([(JULIA, ALONE)] if JULIA in times else [])]:
+        print(f"{mine} over {hand}: {1e3 * (median(times[mine]) - median(times[hand])):+.2f} ms median, "
+              f"{1e3 * (min(times[mine]) - min(times[hand])):+.2f} ms best")  # fmt: skip
+    print(f"'over ours' is the time over that of {ours}; 'distance' is the relative distance of the gradient to one\n"
+          "at a tolerance of 1e-12 (CVODE_Adams, embedded).")  # fmt: skip
 
+
+# Where the time of a gradient goes, by the functions a profile shows it in.
+PLACES = {
+    "Julia, and arguments on their way there": ("_jl_callmethod",),
+    "torch: zeroing gradients, loss, autograd": ("zero_grad", "run_backward", "apply"),
+    "the look whether f is still the same": ("recall",),
+    "parameters to one vector and back": ("pack", "_split"),
+    "checks of arguments": ("_check_times", "_check_finite", "save_times", "required", "engine_name"),
+}
+
+
+def split(run: Callable[[], torch.Tensor], repeats: int = 100) -> None:
+    """Prints where the time goes under a profiler, which makes Python's share larger than it is."""
+    alone = by_torch_alone()
+    alone()
+    print(f"\ntorch's own part of the loop, without a solve: {1e3 * median(timed(alone, repeats)):.2f} ms")
+    profile = cProfile.Profile()
+    profile.runcall(lambda: [run() for _ in range(repeats)])
+    entries = [(e.code if isinstance(e.code, str) else e.code.co_name, e.totaltime, e.inlinetime)
+               for e in profile.getstats()]  # fmt: skip
+    print(f"under cProfile, ms a gradient (of {1e3 * sum(e[2] for e in entries) / repeats:.2f}):")
+    for place, names in PLACES.items():
+        spent = [own if name in _OUTER else t for n, t, own in entries for name in names
+                 if name in n.split("'") or n == name]  # fmt: skip
+        print(f"  {place:45}{1e3 * sum(spent) / repeats:7.2f}")
+
+
+# These contain the others: their own time alone is theirs.
+_OUTER = ("run_backward", "apply")
 
 if __name__ == "__main__":
     main()

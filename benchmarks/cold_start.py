@@ -1,0 +1,105 @@
+"""From `python` to the first gradient of a model never seen before, and to that of a second one, with the julia engine.
+
+Each sample is a process of its own. Julia's packages are compiled already; models never are: their code lives in the
+process that made it.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from statistics import median
+
+# The pieces are timed where they are called, so that the process does what any user's does.
+SCRIPT = """
+import json, sys, time
+start, pieces = float(sys.argv[1]), {}
+
+def piece(name, begun):
+    pieces[name] = pieces.get(name, 0.0) + time.time() - begun
+
+begun = time.time()
+pieces["python"] = begun - start
+import torch
+piece("torch", begun)
+begun = time.time()
+import pysciml as ps
+from pysciml.engines.julia import bridge, runtime
+piece("pysciml", begun)
+begun = time.time()
+import pysciml.engines.julia.engine as engine
+
+def timed(owner, attribute, name):
+    call = getattr(owner, attribute)
+    def wrapper(*args):
+        begun = time.time()
+        try:
+            return call(*args)
+        finally:
+            piece(name(args) if callable(name) else name, begun)
+    setattr(owner, attribute, wrapper)
+
+timed(runtime, "_start", "juliacall and PySciML")
+timed(runtime, "_load", "PySciML")
+timed(bridge, "model", "model")
+timed(runtime, "_invoke", lambda args: "SciMLSensitivity" if args[0] == "load_adjoints" else "calls")
+torch.set_num_threads(1)
+
+def gradient(sizes, activation):
+    torch.manual_seed(0)
+    layers = [m for a, b in zip(sizes, sizes[1:]) for m in (torch.nn.Linear(a, b), activation())]
+    net = torch.nn.Sequential(*layers[:-1]).double()
+    u0 = torch.ones(sizes[0], dtype=torch.float64)
+    prob = ps.ODEProblem(lambda t, u: net(u) - u, u0, (0.0, 2.0))
+    begun = time.time()
+    u = ps.solve(prob, ps.ALGORITHM(), saveat=0.1, engine="julia").u
+    forward = time.time() - begun
+    (u ** 2).mean().backward()
+    return forward, time.time() - begun - forward
+
+pieces["rest"] = 0.0
+forward, backward = gradient([2, 32, 32, 2], torch.nn.Tanh)
+total = time.time() - start
+first = dict(pieces)
+begun = time.time()
+gradient([3, 16, 24, 3], torch.nn.Sigmoid)
+second = time.time() - begun
+print(json.dumps({"total": total, "second": second, "forward": forward, "backward": backward, "pieces": first,
+                  "second model": pieces["model"] - first["model"]}))
+"""
+
+
+def sample(algorithm: str) -> dict:
+    """Seconds of one process: in all, of a second model, and of their pieces."""
+    command = [sys.executable, "-c", SCRIPT.replace("ALGORITHM", algorithm), repr(time.time())]
+    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+
+
+def main(samples: int = 3) -> None:
+    print("seconds from `python` to the first gradient of a model, and of a second, different model\n")
+    for algorithm in ("Tsit5", "Rodas5P"):
+        sample(algorithm)  # files into memory; packages compiled, should they not be
+        found = [sample(algorithm) for _ in range(samples)]
+        middle = sorted(found, key=lambda s: s["total"])[samples // 2]
+        times = middle["pieces"]
+        juliacall = times["juliacall and PySciML"] - times["PySciML"]
+        # Julia starts inside the first call, which belongs to the model.
+        model = times["model"] - times["juliacall and PySciML"]
+        print(f"{algorithm}: {median(s['total'] for s in found):.2f} s median, {min(s['total'] for s in found):.2f} s "
+              f"best of {samples}; a second model {median(s['second'] for s in found):.2f} s median, "
+              f"{min(s['second'] for s in found):.2f} s best")  # fmt: skip
+        parts = {
+            "python itself": times["python"], "import torch": times["torch"], "import pysciml": times["pysciml"],
+            "juliacall, Julia": juliacall, "PySciML": times["PySciML"], "the model (4 parts)": model,
+            "the solve": middle["forward"] - times["juliacall and PySciML"],
+            "SciMLSensitivity": times["SciMLSensitivity"],
+            "the gradient": middle["backward"] - times["SciMLSensitivity"],
+        }  # fmt: skip
+        print("".join(f"  {name:22}{seconds:7.2f}\n" for name, seconds in parts.items()))
+    print("'the solve' and 'the gradient' hold the making of the model's parts that each needs.")
+
+
+if __name__ == "__main__":
+    main()
