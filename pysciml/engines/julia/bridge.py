@@ -38,8 +38,7 @@ def model(request: Request, kinds: tuple[str, ...]) -> Any:
 
 
 # From this size on, and with at most this share of entries that are not zero, factorising a sparse matrix is faster.
-_LARGE, _SPARSE = 64, 0.2
-_DENSE_ONLY = ("Dense", "LapackDense", "LUFactorization", "GenericLUFactorization", "RFLUFactorization")
+_LARGE, _FEW = 64, 0.2
 
 
 def takes_sparse(request: Request) -> bool:
@@ -47,10 +46,10 @@ def takes_sparse(request: Request) -> bool:
     rhs, alg = request.rhs, request.alg
     if not isinstance(rhs, CompiledRHS) or isinstance(request.sensealg, ForwardSensitivity):
         return False
-    solver = getattr(alg, "linear_solver", None) if alg.package == "Sundials" else getattr(alg, "linsolve", None)
-    if solver in _DENSE_ONLY or not alg.implicit or (alg.package == "Sundials" and solver != "KLU"):
+    if not alg.implicit or alg.package == "Sundials":
         return False
-    return solver == "KLU" or (rhs.n >= _LARGE and rhs.sparsity.size <= _SPARSE * rhs.n**2)
+    chosen = getattr(alg, "linsolve", None)  # what can be chosen takes dense matrices; SciML chooses by the matrix
+    return chosen is None and rhs.n >= _LARGE and rhs.sparsity.size <= _FEW * rhs.n**2
 
 
 def columns(rows: np.ndarray) -> np.ndarray:
