@@ -110,6 +110,8 @@ def test_an_error_leaves_a_checkpoint_to_go_on_from(tmp_path):
 
 
 INTERRUPTED = """
+    import signal
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
     from fit_cases import lotka_volterra_data, lotka_volterra_problem, number
     from pysciml.fit import fit
 

@@ -1,6 +1,6 @@
 const DECAY = """
 function (out, v, u, p, t, w, c, k)
-    @inbounds out[1] = p[1] * u[1] * c[1]
+    out[1] = ((p[1] * u[1]) * c[1])
     return nothing
 end
 """
