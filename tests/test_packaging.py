@@ -98,8 +98,12 @@ def test_the_wheel_holds_the_package_with_its_data_and_nothing_else(distribution
     names = set(zipfile.ZipFile(distributions[1]).namelist())
     sources = {str(p.relative_to(ROOT).as_posix()) for p in (ROOT / "pysciml").rglob("*.py")}
     data = {str(p.relative_to(ROOT).as_posix()) for p in (ROOT / "pysciml" / "datasets").glob("*.csv")}
-    assert sources | data <= names
+    julia = {
+        f"pysciml/{p.relative_to(ROOT).as_posix()}" for p in (ROOT / "julia" / "PySciML").rglob("*") if p.is_file()
+    }
+    assert sources | data | julia | {"pysciml/juliapkg.json"} <= names
     assert data
+    assert "pysciml/julia/PySciML/src/PySciML.jl" in julia
     assert any(name.endswith("licenses/LICENSE") for name in names)
     assert {name.split("/")[0] for name in names} == {"pysciml", f"pysciml-{__version__}.dist-info"}
 
@@ -109,6 +113,7 @@ def test_the_sdist_can_be_tested(distributions):
     with tarfile.open(distributions[0]) as archive:
         names = {name.split("/", 1)[1] for name in archive.getnames() if "/" in name}
     assert {"Makefile", "constraints.txt", "LICENSE", "README.md", "tests/conftest.py"} <= names
+    assert {"julia/PySciML/Project.toml", "julia/PySciML/src/PySciML.jl", "pysciml/juliapkg.json"} <= names
 
 
 @pytest.mark.slow
@@ -118,6 +123,11 @@ def test_the_installed_wheel_works_away_from_the_checkout(distributions, tmp_pat
     code = "import pysciml, pathlib; print(pathlib.Path(pysciml.__file__).parent.parent)"
     assert python("-c", code, cwd=tmp_path, env=environment).strip() == str(tmp_path / "site")
     assert __version__ in python("-m", "pysciml", "versions", cwd=tmp_path, env=environment)
+    code = "from pysciml.engines.julia import environment as e; print(e.package_folder(), len(e.wanted()) > 20)"
+    found, wanted = python("-c", code, cwd=tmp_path, env=environment).split()
+    assert Path(found) == tmp_path / "site" / "pysciml" / "julia" / "PySciML"
+    assert (Path(found) / "Project.toml").is_file()
+    assert wanted == "True"
 
 
 @pytest.mark.slow
