@@ -8,11 +8,10 @@ import numpy as np
 
 from pysciml.engines.base import Request
 from pysciml.engines.julia.runtime import call
-from pysciml.engines.julia.sources import callback_model, source_model
+from pysciml.engines.julia.sources import callback_model, define, source_model
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.julia_source import SourceRHS
-from pysciml.rhs.lower_julia import kernel
 from pysciml.sensitivity import ForwardSensitivity
 
 
@@ -29,10 +28,9 @@ def model(request: Request, kinds: tuple[str, ...]) -> Any:
         made["model"] = call("Model", request.single, rhs.n, rhs.m)
         if sparse:
             call("sparse!", made["model"], rhs.sparsity.pointers, rhs.sparsity.rows)
-    for kind in ("nonzeros" if sparse and kind == "jac" else kind for kind in kinds):
+    for kind in kinds:
         if kind not in made:
-            code = kernel(rhs.graph(kind, request.program), kind)
-            call("define!", made["model"], kind, code.source, code.constants, code.tables, code.work)
+            define(made["model"], rhs, kind, request.program)
             made[kind] = True
     return made["model"]
 
@@ -47,6 +45,8 @@ def takes_sparse(request: Request) -> bool:
     if not isinstance(rhs, CompiledRHS) or isinstance(request.sensealg, ForwardSensitivity):
         return False
     if not alg.implicit or alg.package == "Sundials":
+        return False
+    if request.mass is not None and not request.mass.all():  # SciMLSensitivity's jumps of a DAE take a dense one
         return False
     chosen = getattr(alg, "linsolve", None)  # what can be chosen takes dense matrices; SciML chooses by the matrix
     return chosen is None and rhs.n >= _LARGE and rhs.sparsity.size <= _FEW * rhs.n**2

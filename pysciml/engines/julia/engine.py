@@ -68,7 +68,7 @@ class JuliaEngine:
         if request.mass is not None and not request.mass.all():
             call("load_initialization")
         start = time.perf_counter()
-        model = bridge.model(request, _parts(alg))
+        model = bridge.model(request, _parts(request, alg))
         run = _called(
             request, "forward", "solve!", bridge.columns(u), counts, model, julia_algorithm(alg), request.u0,
             request.p, np.zeros(0) if request.mass is None else request.mass, request.t0, request.t1, request.ts,
@@ -90,7 +90,7 @@ class JuliaEngine:
         alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
         tolerances = sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol))
         start = time.perf_counter()
-        bridge.model(request, (*_parts(alg, forward), "vjp", "vjp_p"))
+        bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
         if not forward:
             _load_adjoints()
         head = ("sensitivities!",) if forward else ("adjoint!",)
@@ -120,9 +120,11 @@ def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarra
     return out.reshape(u.size, u.size).T if kind == "jac" else out
 
 
-def _parts(alg: Algorithm, variations: bool = False) -> tuple[str, ...]:
-    """What of a model a solve calls, products with its Jacobian apart."""
-    return ("f", "jac", "tgrad") if variations or asks_for_derivatives(alg) else ("f",)
+def _parts(request: Request, alg: Algorithm, variations: bool = False) -> tuple[str, ...]:
+    """What of a model a solve by `alg` calls, products with its Jacobian apart."""
+    if not (variations or asks_for_derivatives(alg)):
+        return ("f",)
+    return "f", "nonzeros" if bridge.takes_sparse(request) else "jac", "tgrad"
 
 
 def _called(request: Request, direction: str, name: str, *args: Any) -> Any:

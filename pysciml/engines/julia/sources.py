@@ -12,6 +12,7 @@ from pysciml.engines.base import Request
 from pysciml.engines.julia.errors import JuliaError
 from pysciml.engines.julia.runtime import call
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.julia_source import SourceRHS
 from pysciml.rhs.lower_julia import kernel
@@ -26,6 +27,12 @@ def _prototype(number: Any) -> Any:
 
 
 _PROTOTYPES = {single: _prototype(number) for single, number in _NUMBERS.items()}
+
+
+def define(model: Any, rhs: CompiledRHS, kind: str, program: Any) -> None:
+    """Gives a model one part of a compiled right-hand side. `program` as of `CompiledRHS.graph`."""
+    code = kernel(rhs.graph(kind, program), kind)
+    call("define!", model, kind, code.source, code.constants, code.tables, code.work)
 
 
 def callback_model(request: Request, kinds: tuple[str, ...]) -> Any:
@@ -107,7 +114,6 @@ def _hole_model(hole: Any, compiled: Any, request: Request) -> Any:
         program = next(p for _, p, rhs in request.program.holes if rhs.signature == compiled.signature)
         model = call("Model", request.single, compiled.n, compiled.m)
         for kind in ("f", "vjp", "vjp_p", "jac"):
-            code = kernel(compiled.graph(kind, program), kind)
-            call("define!", model, kind, code.source, code.constants, code.tables, code.work)
+            define(model, compiled, kind, program)
         made["model"] = model
     return made["model"]

@@ -48,7 +48,7 @@ def test_who_takes_a_sparse_jacobian():
     full = prepare(lambda t, u, p: p[0] * u * u.mean(), t, X, p)[1]
 
     def takes(alg, sensealg=None, rhs=rhs):
-        return takes_sparse(SimpleNamespace(rhs=rhs, alg=alg, sensealg=sensealg or ps.GaussAdjoint()))
+        return takes_sparse(SimpleNamespace(rhs=rhs, alg=alg, mass=None, sensealg=sensealg or ps.GaussAdjoint()))
 
     assert takes(ps.Rodas5P())
     assert takes(ps.FBDF())
