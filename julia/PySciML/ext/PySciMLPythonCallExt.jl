@@ -17,7 +17,7 @@ const M = Model{Float64}
 const ENTRIES = (
     (Model, (Bool, Int, Int)), (PySciML.define!, (M, String, String, Numbers, Integers, Int)),
     (PySciML.bind!, (M, String, Int)), (PySciML.algorithm, (String, String, Bool, Options)),
-    (PySciML.set_poll!, (Function, Int, Int, Int, Int)), (PySciML.load_adjoints, ()), (PySciML.causes, (Any,)),
+    (PySciML.set_poll!, (Function, Int, Int, Int, Int)), (PySciML.causes, (Any,)),
     (PySciML.evaluate!, (Numbers, M, String, Numbers, Numbers, Numbers, Float64)),
 )
 
@@ -33,6 +33,7 @@ for alg in PySciML.COMMON
     precompile(PySciML.solve!, (Columns, Integers, M, typeof(alg), Numbers, Numbers, Numbers, Float64, Float64, Numbers,
         Float64, Numbers, Int, Options))
     precompile(PySciML.interpolate!, (Columns, run, Numbers))
+    precompile(PySciML.adjoint!, (Numbers, Numbers, Integers, run, String, typeof(alg), Numbers, Columns, Float64, Float64))
     precompile(Py, (typeof(alg),))
     precompile(Py, (run,))
 end

@@ -16,7 +16,7 @@ sensitivity(name, autojacvec, kept, reltol, abstol) =
 # A model's own products win over `autojacvec`; ZygoteVJP is the placeholder that prepares nothing.
 autojacvec(f) = ZygoteVJP()
 
-function PySciML.adjoint!(du0, dp, counts, run::Run, sensealg, alg, ts, cotangents, reltol, abstol)
+function PySciML.sciml_adjoint!(du0, dp, counts, run::Run, sensealg, alg, ts, cotangents, reltol, abstol)
     sol, T = run.sol, eltype(run.sol.prob.u0)
     asked = PySciML.with_start(Vector{T}(ts), Matrix{T}(cotangents), sol.prob.tspan[1])
     before, steps = calls(sol.prob.f), Steps(0)

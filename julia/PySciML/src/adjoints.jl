@@ -1,4 +1,4 @@
-# The backward solve. SciMLSensitivity takes seconds to load, so it comes as an extension, when first asked for.
+# The backward solve. SciMLSensitivity takes seconds to load, so it comes as an extension, when it is first needed.
 
 """
     Cotangents(values, span)
@@ -41,10 +41,17 @@ end
 
 The gradient of sum(cotangents .* states at ts) in u0 and p. `cotangents` is (n, k).
 """
-function adjoint! end
+function adjoint!(du0, dp, counts, run::Run, sensealg, alg, ts, cotangents, reltol, abstol)
+    takes_gauss(run, sensealg, alg) && return gauss!(du0, dp, counts, run, alg, ts, cotangents, reltol, abstol)
+    load_adjoints()
+    return Base.invokelatest(sciml_adjoint!, du0, dp, counts, run, sensealg, alg, ts, cotangents, reltol, abstol)
+end
 
-"""Loads what gradients need. True once it is there."""
+"""`adjoint!` by SciMLSensitivity; a method comes with its extension."""
+function sciml_adjoint! end
+
+"""Loads what most gradients need. True once it is there."""
 function load_adjoints()
-    isempty(methods(adjoint!)) && package("SciMLSensitivity")
-    return !isempty(methods(adjoint!))
+    isempty(methods(sciml_adjoint!)) && package("SciMLSensitivity")
+    return !isempty(methods(sciml_adjoint!))
 end

@@ -55,6 +55,8 @@ end
     @compile_workload begin
         lowered(Meta.parse(EXAMPLE).args[2], Float64)
         Model(false, 2, 2)
-        foreach(example, COMMON)
+        for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
+            adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), "GaussAdjoint", backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+        end
     end
 end

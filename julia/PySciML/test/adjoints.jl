@@ -25,3 +25,37 @@ end
     asked = PySciML.with_start([0.5, 1.0], ones(2, 2), 0.0)
     @test_throws PySciML.Stopped PySciML.check_end(asked)
 end
+
+@testset "Gauss's rules are exact up to their order" begin
+    for (n, rule) in enumerate(PySciML.GAUSS), k in 0:(2n - 1)
+        @test sum(w * x^k for (x, w) in rule) ≈ (isodd(k) ? 0 : 2 / (k + 1)) atol = 1e-13
+    end
+end
+
+@testset "gradients as SciMLSensitivity has them: $name, $t0 to $t1, $ts" for name in ("Tsit5", "Rodas5P", "Vern7"),
+        (t0, t1, ts) in ((0.0, 1.0, [0.0, 0.5, 1.0]), (0.0, 1.0, [0.25, 0.75]), (0.0, 1.0, [0.0]), (1.0, -1.0, [0.5, -1.0]))
+    from = Dict("Tsit5" => "OrdinaryDiffEqTsit5", "Rodas5P" => "OrdinaryDiffEqRosenbrock", "Vern7" => "OrdinaryDiffEqVerner")
+    alg = PySciML.algorithm(from[name], name, name == "Rodas5P", ())
+    p, k = [-1.0, -2.0], length(ts)
+    run = PySciML.solve!(zeros(2, k), zeros(Int, 4), PySciML.example_model(), alg, [1.0, 1.0], p, Float64[], t0, t1, ts,
+        1e-10, [1e-10], 0, ())
+    found = map((PySciML.adjoint!, PySciML.sciml_adjoint!)) do adjoint!
+        du0, dp, counts = zeros(2), zeros(2), zeros(Int, 4)
+        adjoint!(du0, dp, counts, run, "GaussAdjoint", alg, ts, reshape(1.0:2k, 2, k), 1e-10, 1e-10)
+        @test k == 1 || counts[1] > counts[3] > 0
+        vcat(du0, dp)
+    end
+    @test found[1] ≈ found[2] rtol = 1e-8 atol = 1e-9
+    for i in 1:2
+        weights, decay = reshape(1.0:2k, 2, k)[i, :], exp.(p[i] .* (ts .- t0))
+        @test found[1][i] ≈ sum(weights .* decay) rtol = 1e-8
+        @test found[1][2 + i] ≈ sum(weights .* (ts .- t0) .* decay) rtol = 1e-8 atol = 1e-9
+    end
+end
+
+@testset "a sparse Jacobian is transposed" begin
+    J = PySciML.SparseMatrixCSC([1.0 2 0 0; 0 3 0 4; 5 0 6 0; 0 7 0 0])
+    out, order = PySciML.transposition(J)
+    PySciML.transposed!(out, J, order)
+    @test out == -permutedims(J)
+end

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import time
 from typing import Any
 
@@ -91,8 +90,6 @@ class JuliaEngine:
         tolerances = sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol))
         start = time.perf_counter()
         bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
-        if not forward:
-            _load_adjoints()
         head = ("sensitivities!",) if forward else ("adjoint!",)
         tail = () if forward else (sense.name,)
         _called(request, "backward", *head, du0, dp, counts, trajectory.handle, *tail, julia_algorithm(alg),
@@ -104,12 +101,6 @@ class JuliaEngine:
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
-
-
-@functools.cache
-def _load_adjoints() -> None:
-    """Loads what gradients need, once: to ask costs a call."""
-    call("load_adjoints")
 
 
 def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:

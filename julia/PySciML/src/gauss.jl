@@ -1,0 +1,176 @@
+# The adjoint of a compiled model: the backward solve of λ alone, and the gradient in p by Gauss quadrature along its
+# steps. SciMLSensitivity's GaussAdjoint is the same method for any function of Julia's; this one knows what it has, a
+# function with its own products and a dense solution, and asks nothing else at each step.
+#
+# References: Norcliffe and Deisenroth, "Faster training of neural ODEs using Gauss-Legendre quadrature", TMLR 2023;
+# Golub and Welsch, "Calculation of Gauss quadrature rules", Math. Comp. 23 (1969).
+
+using FunctionWrappers: FunctionWrapper
+
+"""Nodes and weights of Gauss's quadrature on [-1, 1]."""
+function gauss_legendre(n)
+    nodes, vectors = LinearAlgebra.eigen(LinearAlgebra.SymTridiagonal(zeros(n), [k / sqrt(4k^2 - 1) for k in 1:(n - 1)]))
+    return collect(zip(nodes, 2 .* view(vectors, 1, :) .^ 2))
+end
+
+const GAUSS = map(gauss_legendre, 1:10)
+
+"""The rule that is exact for polynomials of a solver's order."""
+rule(alg) = GAUSS[clamp(div(SciMLBase.alg_order(alg) + 1, 2), 1, length(GAUSS))]
+
+"""A solution as a function `(y, t)`. Mutable: a wrapper would copy it at each call."""
+mutable struct Interpolant{S}
+    sol::S
+end
+(state::Interpolant)(y, t) = (state.sol(y, t); nothing)
+
+"""
+The forward solution as `state(y, t)`. Its type does not tell which solver it is from, so that one compiled backward
+solve does for all of them.
+"""
+const States{T} = FunctionWrapper{Nothing, Tuple{Vector{T}, T}}
+
+"""λ' = -Jᵀ λ."""
+struct Costate{T, F}
+    state::States{T}
+    y::Vector{T}
+    vjp::F
+end
+
+function (c::Costate)(out, λ, p, t)
+    c.state(c.y, t)
+    c.vjp(out, λ, c.y, p, t)
+    @simd for i in eachindex(out)
+        @inbounds out[i] = -out[i]
+    end
+    return nothing
+end
+
+"""-Jᵀ, which implicit solvers factorise. `order` says where the entries of a sparse J go."""
+struct CostateJacobian{T, F, J}
+    state::States{T}
+    y::Vector{T}
+    jac::F
+    J::J
+    order::Vector{Int}
+end
+
+function (c::CostateJacobian)(out, λ, p, t)
+    c.state(c.y, t)
+    c.jac(c.J, c.y, p, t)
+    transposed!(out, c.J, c.order)
+    return nothing
+end
+
+SciMLBase.isinplace(::CostateJacobian, ::Int, ::AbstractString, ::Bool; options...) = true
+
+transposed!(out, J::Matrix, order) = (out .= .-transpose(J); nothing)
+transposed!(out, J::SparseMatrixCSC, order) = (nonzeros(out) .= .-view(nonzeros(J), order); nothing)
+
+transposition(J::Matrix) = (copy(J), Int[])
+function transposition(J::SparseMatrixCSC{T}) where {T}
+    order = SparseMatrixCSC(permutedims(SparseMatrixCSC(J.m, J.n, J.colptr, J.rowval, collect(1:length(J.rowval)))))
+    return SparseMatrixCSC{T, Int}(order.m, order.n, order.colptr, order.rowval, zeros(T, length(order.rowval))),
+        nonzeros(order)
+end
+
+function costate_function(f, state, T)
+    n = size(f.jac_prototype, 1)
+    J = copy(f.jac_prototype)
+    jac_prototype, order = transposition(J)
+    jac = CostateJacobian(state, zeros(T, n), f.jac, J, order)
+    return ODEFunction{true, SciMLBase.FullSpecialize}(Costate(state, zeros(T, n), f.vjp); jac, jac_prototype)
+end
+
+"""
+What happens at each step of the backward solve: the quadrature over the step that was made, and at the times where
+states were saved the jump of λ by their cotangents.
+"""
+mutable struct Gauss{T, F}
+    state::States{T}
+    vjp_p::F
+    rule::Vector{Tuple{Float64, Float64}}
+    ts::Vector{T}
+    cotangents::Matrix{T}
+    next::Int  # the column of the next jump
+    y::Vector{T}
+    λ::Vector{T}
+    part::Vector{T}
+    dp::Vector{T}
+end
+
+function (g::Gauss{T})(λ, t, integrator) where {T}
+    isempty(g.dp) || add_step!(g, integrator, integrator.tprev, t)
+    return g.next > 0 && t == g.ts[g.next]
+end
+
+function (g::Gauss)(integrator)
+    jump!(integrator.u, g)
+    return nothing
+end
+
+function jump!(λ, g::Gauss)
+    λ .+= view(g.cotangents, :, g.next)
+    g.next -= 1
+    return nothing
+end
+
+"""Adds the integral of λᵀ df/dp over a step, which goes against the direction of the forward solve."""
+function add_step!(g::Gauss{T}, integrator, from, to) where {T}
+    h, middle = (to - from) / 2, (to + from) / 2
+    for (node, weight) in g.rule
+        t = muladd(h, T(node), middle)
+        integrator(g.λ, t)
+        g.state(g.y, t)
+        g.vjp_p(g.part, g.λ, g.y, integrator.p, t)
+        add!(g.dp, -h * T(weight), g.part)
+    end
+    return nothing
+end
+
+function add!(total, factor, part)
+    @simd for i in eachindex(total, part)
+        @inbounds total[i] = muladd(factor, part[i], total[i])
+    end
+    return nothing
+end
+
+"""Whether `gauss!` can take the place of SciMLSensitivity."""
+function takes_gauss(run::Run, sensealg, alg)
+    f = run.sol.prob.f
+    return sensealg == "GaussAdjoint" && f.f isa Part && run.sol.dense && !(f.mass_matrix isa Diagonal) &&
+        has_dense_output(alg)
+end
+
+"""
+    gauss!(du0, dp, counts, run, alg, ts, cotangents, reltol, abstol)
+
+`adjoint!` for a compiled model, by Gauss's quadrature along the steps of the backward solve.
+"""
+gauss!(du0, dp, counts, run::Run, alg, ts, cotangents, reltol, abstol) =
+    gauss!(du0, dp, counts, run.sol.prob, run.sol, alg, ts, cotangents, reltol, abstol)
+
+function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol)
+    T, f = eltype(prob.u0), prob.f
+    n, m, before = length(prob.u0), length(dp), f.vjp.calls[]
+    state = States{T}(Interpolant(sol))
+    g = Gauss{T, typeof(f.vjp_p)}(state, f.vjp_p, rule(alg), Vector{T}(ts), Matrix{T}(cotangents), length(ts),
+        zeros(T, n), zeros(T, n), zeros(T, m), zeros(T, m))
+    λ = zeros(T, n)
+    stop = g.ts[end]
+    jump!(λ, g)
+    stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T), g, prob, stop, alg, T(reltol), T(abstol))
+    copyto!(du0, λ)
+    isempty(dp) || copyto!(dp, g.dp)
+    copyto!(counts, Int[f.vjp.calls[] - before, stats...])
+    return nothing
+end
+
+function backward!(λ, f, g, prob, stop, alg, reltol, abstol)
+    callback = DiscreteCallback(g, g; save_positions = (false, false))
+    integrator = SciMLBase.init(ODEProblem(f, λ, (stop, prob.tspan[1]), prob.p), alg; callback, reltol, abstol,
+        tstops = g.ts, save_everystep = false, dense = false, maxiters = 1_000_000, verbose = Silent())
+    sol = check_end(SciMLBase.solve!(integrator), "backward")
+    copyto!(λ, integrator.u)
+    return sol.stats.njacs, sol.stats.naccept, sol.stats.nreject
+end
