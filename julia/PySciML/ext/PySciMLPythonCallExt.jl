@@ -17,7 +17,7 @@ const M = Model{Float64}
 const ENTRIES = (
     (Model, (Bool, Int, Int)), (PySciML.define!, (M, String, String, Numbers, Integers, Int)),
     (PySciML.bind!, (M, String, Int)), (PySciML.algorithm, (String, String, Bool, Options)),
-    (PySciML.set_poll!, (Function, Int, Int, Int, Int)), (PySciML.causes, (Any,)),
+    (PySciML.set_poll!, (Function, Int, Int, Int, Int)), (PySciML.causes, (Any,)), (PySciML.told, (Any, Any)),
     (PySciML.evaluate!, (Numbers, M, String, Numbers, Numbers, Numbers, Float64)),
 )
 

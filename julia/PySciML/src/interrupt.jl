@@ -67,14 +67,3 @@ struct Poll end
 A callback for any solve of SciML that calls `poll` at every step and changes nothing.
 """
 poll_callback() = SciMLBase.DiscreteCallback(Poll(), Poll(); save_positions = (false, false))
-
-"""
-    causes(exception)
-
-The exceptions behind one that only reports them, such as that of a failed task; else the exception itself.
-"""
-causes(e) = Any[e]
-causes(e::CompositeException) = reduce(vcat, map(causes, e.exceptions); init = Any[])
-causes(e::TaskFailedException) = causes(e.task.result)
-causes(e::CapturedException) = causes(e.ex)
-causes(e::Union{LoadError, InitError}) = causes(e.error)

@@ -139,8 +139,8 @@ def _without_julia(error: Any) -> BaseException:
     for cause in _State.module.causes(error.exception):
         if isinstance(cause, BaseException):
             return cause
-    text = str(error).strip()
-    if "InterruptException" in text:
+    text = _State.module.told(error.exception, error.backtrace).strip()
+    if text.startswith("InterruptException:"):
         return KeyboardInterrupt()
     return JuliaError("Julia raised an error.", got=text[:2000])
 
