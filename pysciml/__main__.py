@@ -154,8 +154,8 @@ def _doctor() -> int:
         for finding in _guarded(check):
             mark = {True: "ok", False: "FAIL", None: "--"}[finding.fine]
             print(f"{mark:<4}  {finding.name}: {finding.text}")
-            if finding.fix:
-                print(f"      fix: {finding.fix}")
+            for k, line in enumerate(finding.fix.splitlines()):
+                print(f"      {'or' if k else 'fix'}: {line}")
             sys.stdout.flush()  # the next check may take a while
             fine = fine and finding.fine is not False
     print("pysciml works on this machine." if fine else "pysciml has problems here; see the lines marked FAIL.")
@@ -232,6 +232,8 @@ def _julia_use(exe: str, project: str) -> int:
         )
     path = config.save(julia_exe=os.path.abspath(found), julia_project=folder)
     print(f"{path} now names {os.path.abspath(found)} with the project {folder}.")
+    if config.setting("julia_exe").source != f"file {path}":
+        print(f"But the environment variables win over it in this shell: {environment.UNSET}")
     print("The julia engine will use them; `python -m pysciml doctor` tries them.")
     return 0
 

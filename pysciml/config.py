@@ -269,7 +269,7 @@ class Config:
             raise InvalidInputError(
                 "`julia_exe` and `julia_project` go together: set both in one place, or neither.",
                 got=", ".join(f"{n}={s.value!r} ({s.source})" for n, s in zip(names, (exe, project), strict=True)),
-                fix="python -m pysciml julia use --exe /path/to/bin/julia --project /path/to/project",
+                fix=_pair_fix(exe, project),
             )
         return exe.value, project.value
 
@@ -349,6 +349,14 @@ class Config:
             if name not in OPTIONS:
                 raise _unknown(name, where)
         return {name: _parse(OPTIONS[name], value, where, f'{name} = "{{}}"') for name, value in raw.items()}
+
+
+def _pair_fix(exe: Setting, project: Setting) -> str:
+    """The line to type. `julia use` is of no help where one half comes from the environment, which wins."""
+    here = [s.option.env for s in (exe, project) if s.source.startswith("env")]
+    if here:
+        return f"unset {' '.join(here)}"
+    return "python -m pysciml julia use --exe /path/to/bin/julia --project /path/to/project"
 
 
 def _toml() -> Any:

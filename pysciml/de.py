@@ -33,7 +33,7 @@ from pysciml.errors import UnsupportedError
 
 # DifferentialEquations.jl 8 loads the common solvers alone; a name that it lacks is looked for in these.
 _MORE = ("OrdinaryDiffEq", "SciMLBase", "StochasticDiffEq", "DelayDiffEq", "JumpProcesses",
-         "SteadyStateDiffEq", "DiffEqCallbacks", "Sundials", "OrdinaryDiffEqSDIRK", "OrdinaryDiffEqFIRK",
+         "SteadyStateDiffEq", "DiffEqCallbacks", "Sundials", "OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqSDIRK", "OrdinaryDiffEqFIRK",
          "OrdinaryDiffEqBDF", "OrdinaryDiffEqLowOrderRK", "OrdinaryDiffEqHighOrderRK", "OrdinaryDiffEqFeagin",
          "OrdinaryDiffEqStabilizedRK", "OrdinaryDiffEqSymplecticRK", "OrdinaryDiffEqRKN",
          "OrdinaryDiffEqExponentialRK", "OrdinaryDiffEqExtrapolation", "OrdinaryDiffEqAdamsBashforthMoulton",

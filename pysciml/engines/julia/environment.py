@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import sys
 from dataclasses import dataclass
@@ -22,6 +23,16 @@ else:
 
 INSTALL = "python -m pysciml julia install"
 USE = "python -m pysciml julia use --exe /path/to/bin/julia --project /path/to/project"
+
+
+_PAIR = ("PYTHON_JULIACALL_EXE", "PYTHON_JULIACALL_PROJECT")
+SET = f"export {_PAIR[0]}=/path/to/bin/julia {_PAIR[1]}=/path/to/project"
+UNSET = f"unset {' '.join(_PAIR)}"
+
+
+def choose_lines(source: str) -> str:
+    """The lines to type for another Julia, one or the other. What the environment says wins over `julia use`."""
+    return "\n".join((SET, UNSET) if source.startswith("env") else (USE, INSTALL))
 
 
 @dataclass(frozen=True)
@@ -69,26 +80,42 @@ def _check_places(found: Environment) -> None:
         raise EngineMissingError(
             f"The {what} is not there.", got=f"{found.project if exe else found.exe} (from {found.source})",
             expected="a program that can be run" if exe is None else "a folder with a Project.toml",
-            fix=f"{USE}\n(or: {INSTALL})",
+            fix=choose_lines(found.source).replace("\n", "\n(or: ") + ")",
         )  # fmt: skip
 
 
 def _check_bridge(found: Environment) -> None:
     """juliacall is one half and PythonCall.jl the other; different versions end in an error that explains nothing."""
-    there, here = manifest(found.project).get("PythonCall"), metadata.version("juliacall")
+    there, here = manifest(found.project).get("PythonCall"), bridge_version()
+    if here is None:
+        raise EngineMissingError("Python's half of the bridge to Julia is not installed.", got="no package juliacall",
+                                 fix=bridge_line(there))  # fmt: skip
     if there not in (None, here):
         raise EngineMissingError(
             "Python's juliacall and Julia's PythonCall are two halves of one program, of different versions here.",
             got=f"juliacall {here}, PythonCall {there} in {found.project}", expected="the same version of both",
-            fix=f'pip install "juliacall=={there}"\n(or: {add_line(found, {"PythonCall": here})})',
+            fix=f'{bridge_line(there)}\n(or: {add_line(found, {"PythonCall": here})})',
         )  # fmt: skip
+
+
+def bridge_version() -> str | None:
+    """The version of juliacall, None where it is not installed."""
+    try:
+        return metadata.version("juliacall")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def bridge_line(version: str | None) -> str:
+    """The line to type that installs juliacall: of the version that fits a project, where that is known."""
+    return f'pip install "juliacall=={version}"' if version else "pip install juliacall"
 
 
 def add_line(found: Environment, packages: dict[str, str]) -> str:
     """The line to type that adds packages to a project; an empty version leaves it to Julia."""
     specs = [f'(name="{name}", version="{v}")' if v else f'(name="{name}",)' for name, v in packages.items()]
     script = f"using Pkg; Pkg.add([Pkg.PackageSpec(; x...) for x in [{', '.join(specs)}]])"
-    return f"{found.exe} --project={found.project} -e '{script}'"
+    return f"{shlex.quote(found.exe)} --project={shlex.quote(found.project)} -e '{script}'"
 
 
 # What is in a project.
@@ -109,7 +136,14 @@ def manifest(project: str) -> dict[str, str]:
 
 @cache
 def _versions(file: Path, changed: int) -> dict[str, str]:
-    table = tomllib.loads(file.read_text("utf-8"))
+    try:
+        table = tomllib.loads(file.read_text("utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise EngineMissingError(
+            "Julia's manifest cannot be read.", got=f"{file}: {error}", expected="a file as Julia writes it",
+            fix=f"mv {shlex.quote(str(file))} {shlex.quote(str(file))}.broken && "
+            f"julia --project={shlex.quote(str(file.parent))} -e 'using Pkg; Pkg.instantiate()'",
+        ) from None  # fmt: skip
     deps: dict[str, Any] = table.get("deps", table)  # manifests of Julia before 1.6.2 have no [deps]
     return {name: entries[0].get("version", "") for name, entries in deps.items() if isinstance(entries, list)}
 
