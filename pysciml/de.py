@@ -25,15 +25,18 @@ References: SciML/diffeqpy; docs.sciml.ai/DiffEqDocs.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from typing import Any
+
+import numpy as np
 
 from pysciml.engines.julia.runtime import julia, on_julia_thread
 from pysciml.errors import UnsupportedError
 
 # DifferentialEquations.jl 8 loads the common solvers alone; a name that it lacks is looked for in these.
-_MORE = ("OrdinaryDiffEq", "SciMLBase", "StochasticDiffEq", "DelayDiffEq", "JumpProcesses",
-         "SteadyStateDiffEq", "DiffEqCallbacks", "Sundials", "OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqSDIRK", "OrdinaryDiffEqFIRK",
+_MORE = ("OrdinaryDiffEq", "SciMLBase", "StochasticDiffEq", "DelayDiffEq", "JumpProcesses", "SteadyStateDiffEq",
+         "DiffEqCallbacks", "Sundials", "OrdinaryDiffEqRosenbrock", "OrdinaryDiffEqSDIRK", "OrdinaryDiffEqFIRK",
          "OrdinaryDiffEqBDF", "OrdinaryDiffEqLowOrderRK", "OrdinaryDiffEqHighOrderRK", "OrdinaryDiffEqFeagin",
          "OrdinaryDiffEqStabilizedRK", "OrdinaryDiffEqSymplecticRK", "OrdinaryDiffEqRKN",
          "OrdinaryDiffEqExponentialRK", "OrdinaryDiffEqExtrapolation", "OrdinaryDiffEqAdamsBashforthMoulton",
@@ -59,6 +62,8 @@ def __getattr__(name: str) -> Any:
             fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan), pysciml.Tsit5())",
         )
     value = _attribute(name)
+    if name.endswith("Problem"):
+        value = _of_own_arrays(value)
     globals()[name] = value  # found once
     return value
 
@@ -75,6 +80,20 @@ def _session() -> Any:
     session = juliacall.newmodule("DifferentialEquationsSession")
     on_julia_thread(session.seval, "using DifferentialEquations")
     return session
+
+
+def _of_own_arrays(problem: Any) -> Callable[..., Any]:
+    """A problem's constructor that makes numpy's arrays Julia's. Solvers take states of the type of u0 in some places
+    and Julia's own vectors in others, and a right-hand side compiled for one does not run with the other.
+    """
+
+    def own(value: Any) -> Any:
+        return _session().seval("copy_of(x) = collect(x)")(value) if isinstance(value, np.ndarray) else value
+
+    def make(*args: Any, **options: Any) -> Any:
+        return on_julia_thread(lambda: problem(*map(own, args), **{name: own(x) for name, x in options.items()}))
+
+    return make
 
 
 def _attribute(name: str) -> Any:

