@@ -48,7 +48,7 @@ class FromJulia:
         model = rhs.lowered["julia", False, False]["model"].value
         julia()
         loop = on_julia_thread(juliacall.newmodule("Benchmark").seval, LOOP)
-        self._args = (model, julia_algorithm(alg).value, u0.numpy(), pack(list(net.parameters()), rhs.m),
+        self._args = (model, julia_algorithm(alg).value, u0.numpy(), pack(list(net.parameters())),
                       float(ts[-1]), ts.numpy(), tol)  # fmt: skip
         self._loop = loop
 

@@ -18,7 +18,7 @@ from pysciml.engines.base import Engine, Request, Trajectory
 from pysciml.errors import InvalidInputError
 from pysciml.first_order import first_order_only
 from pysciml.rhs.base import RightHandSide
-from pysciml.rhs.parameters import pack, to_numpy
+from pysciml.rhs.parameters import all_finite, pack, to_numpy
 from pysciml.solution import Stats
 
 
@@ -58,12 +58,9 @@ def solve(call: Call, t0: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor])
 class _Solve(torch.autograd.Function):
     @staticmethod
     def forward(ctx, call: Call, t0, ts: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
-        rhs = call.rhs
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
         if call.dense is None:
-            request = call.request(
-                u0=pack(state, rhs.n), p=pack(parameters, rhs.m), t0=float(t0), ts=to_numpy(ts).copy()
-            )
+            request = call.request(u0=pack(state), p=pack(parameters), t0=float(t0), ts=to_numpy(ts).copy())
             _check_finite(call, request.p, parameters)
             call.trajectory = call.engine.solve(request)
             call.solved = functools.partial(replace, request)
@@ -87,7 +84,7 @@ class _Solve(torch.autograd.Function):
         if needs_t0 or any(needs):
             pull = call.engine.vjp(request, trajectory, np.ascontiguousarray(g))
             call.stats.backward = pull.stats
-            pieces = _split(np.concatenate([pull.u0, pull.p]), ctx.like[2:], needs)
+            pieces = _split(pull.flat, ctx.like[2:], needs)
             if needs_t0:
                 slope = call.engine.derivative(request, np.array([request.t0]), request.u0[None])
                 d_t0 = _like(torch.tensor(-(pull.u0 @ slope[0])), ctx.like[0])
@@ -99,7 +96,7 @@ class _Solve(torch.autograd.Function):
 
 
 def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor]) -> None:
-    if np.isfinite(p).all():
+    if all_finite(p):
         return
     bad = next(i for i, x in enumerate(parameters) if not torch.isfinite(x).all())
     name, x = call.names()[bad], parameters[bad]
@@ -111,11 +108,11 @@ def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor])
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
-    pieces = torch.from_numpy(flat).split([leaf.numel() for leaf in leaves])
+    pieces = torch.from_numpy(flat).split_with_sizes([leaf.numel() for leaf in leaves])
     return [_like(x, leaf) if needed else None for x, leaf, needed in zip(pieces, leaves, needs, strict=True)]
 
 
 def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
-    if leaf.dtype is not values.dtype or leaf.device.type != "cpu":
+    if leaf.dtype is not values.dtype or not leaf.is_cpu:
         values = values.to(device=leaf.device, dtype=leaf.dtype)
     return values if values.shape == leaf.shape else values.view(leaf.shape)

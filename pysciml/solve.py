@@ -132,7 +132,7 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
 def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
     leaves = pytree.tree_leaves(prob.u0)
-    mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix), rhs.n)
+    mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix))
     alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
     if mass is not None and not alg.dae and not mass.all():
         takes = type(engine.default_algorithm(mass)).__name__
@@ -156,7 +156,7 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
         reltol=reltol,
         abstol=abstol,
         mass=mass,
-        single=config.single_precision and leaves[0].dtype is torch.float32 and alg.package != "Sundials",
+        single=leaves[0].dtype is torch.float32 and alg.package != "Sundials" and config.single_precision,
         **steps,
     )
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
@@ -278,6 +278,8 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
 
 
 def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
+    if ts.ndim == 1 and ts.size and _in_order_within(ts if t1 > t0 else -ts, *((t0, t1) if t1 > t0 else (-t0, -t1))):
+        return
     got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
     if ts.ndim != 1 or ts.size == 0:
         raise InvalidInputError(
@@ -294,6 +296,11 @@ def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
     if not ((ts[1:] > ts[:-1]) if t1 > t0 else (ts[1:] < ts[:-1])).all():
         raise InvalidInputError("saveat must be strictly monotone from t0 towards t1, each time once.", got=got,
                                 fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
+
+
+def _in_order_within(ts: np.ndarray, low: float, high: float) -> bool:
+    """Whether all is well, told quickly; False for a NaN too."""
+    return low <= ts[0] and ts[-1] <= high and np.less(ts[:-1], ts[1:]).all()
 
 
 def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:

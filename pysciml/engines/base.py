@@ -61,11 +61,19 @@ class Trajectory:
 
 @dataclass(eq=False)
 class Pullback:
-    """Cotangents of the inputs: `u0` (n,), `p` (m,)."""
+    """Cotangents of the inputs, `u0` (n,) and `p` (m,), one after the other in `flat`."""
 
-    u0: np.ndarray
-    p: np.ndarray
+    flat: np.ndarray
+    n: int
     stats: Stats
+
+    @property
+    def u0(self) -> np.ndarray:
+        return self.flat[: self.n]
+
+    @property
+    def p(self) -> np.ndarray:
+        return self.flat[self.n :]
 
 
 class Engine(Protocol):

@@ -166,7 +166,7 @@ class _Inputs:
         self.p_sizes = [x.numel() for x in program.parameters]
         self.dtype, self.device = program.u[0].dtype, program.u[0].device
         self._own = sum(x.numel() for x in program.p)
-        self._now = pack(program.captured, sum(x.numel() for x in program.captured))
+        self._now = pack(program.captured)
         self._versions = [x._version for x in program.captured]
 
     def slices(self, name: str) -> list[slice]:
@@ -261,7 +261,7 @@ class _Graph:
         seed = torch.from_numpy(v).to(self._du)
         found = torch.autograd.grad(self._du, leaves, seed, retain_graph=True, allow_unused=True)
         return pack([x.new_zeros(()).expand(x.shape) if g is None else g
-                     for x, g in zip(leaves, found, strict=True)], size)  # fmt: skip
+                     for x, g in zip(leaves, found, strict=True)])  # fmt: skip
 
 
 def _step(dtype: torch.dtype) -> float:

@@ -66,15 +66,17 @@ def to_numpy(x: torch.Tensor) -> np.ndarray:
     return x.detach().cpu().to(torch.float64).numpy()
 
 
-def pack(leaves: Sequence[torch.Tensor], size: int) -> np.ndarray:
+def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
     """One float64 vector of all leaves, row-major, copied."""
-    out = np.empty(size)
-    start = 0
-    for leaf in leaves:
-        stop = start + leaf.numel()
-        out[start:stop] = to_numpy(leaf).reshape(-1)
-        start = stop
-    return out
+    if not leaves:
+        return np.zeros(0)
+    flat = torch.cat([x.detach().reshape(-1) for x in leaves])
+    return to_numpy(flat)
+
+
+def all_finite(values: np.ndarray) -> bool:
+    """Whether no value is NaN or infinite."""
+    return bool(np.isfinite(values).all())
 
 
 def leaf_names(tree: Any, root: str) -> list[str]:

@@ -42,7 +42,7 @@ def test_the_entries_are_those_of_the_jacobian(name):
     u = torch.randn(N, dtype=F64)
     program, rhs = prepare(f, torch.tensor(0.0, dtype=F64), u, RATE)
     found = rhs.sparsity
-    p = torch.from_numpy(pack(program.parameters, rhs.m))
+    p = torch.from_numpy(pack(program.parameters))
     entries = evaluate(rhs.graph("nonzeros", program), t=torch.tensor(0.0), u=u, p=p)
     jacobian = torch.zeros(N, N, dtype=F64)
     jacobian[torch.from_numpy(found.rows), torch.from_numpy(found.cols)] = entries

@@ -25,15 +25,15 @@ for (f, types) in ENTRIES
     precompile(PythonCall.JlWrap.pyjlany_call, (f isa Type ? Type{f} : typeof(f), Py, Py))
     precompile(f, types)
 end
-for f in (PySciML.solve!, PySciML.interpolate!, PySciML.adjoint!, PySciML.sensitivities!)
+for f in (PySciML.solve_at!, PySciML.interpolate!, PySciML.adjoint_at!)
     precompile(PythonCall.JlWrap.pyjlany_call, (typeof(f), Py, Py))
 end
 for alg in PySciML.COMMON
     run = typeof(PySciML.example(alg))
-    precompile(PySciML.solve!, (Columns, Integers, M, typeof(alg), Numbers, Numbers, Numbers, Float64, Float64, Numbers,
-        Float64, Numbers, Int, Options))
+    precompile(PySciML.solve_at!, (Int, M, typeof(alg), Float64, Float64, Float64, Int, Options))
+    precompile(PySciML.solve_at!, (Int, M, typeof(alg), Float64, Float64, Float64, Int, Tuple{}))
     precompile(PySciML.interpolate!, (Columns, run, Numbers))
-    precompile(PySciML.adjoint!, (Numbers, Numbers, Integers, run, String, typeof(alg), Numbers, Columns, Float64, Float64))
+    precompile(PySciML.adjoint_at!, (Int, run, String, typeof(alg), Float64, Float64))
     precompile(Py, (typeof(alg),))
     precompile(Py, (run,))
 end

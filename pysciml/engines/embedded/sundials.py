@@ -29,6 +29,7 @@ from pysciml.errors import SolveError, UnsupportedError
 from pysciml.rhs import lower_casadi
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.graph import Graph
+from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import ForwardSensitivity, GaussAdjoint, InterpolatingAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
 
@@ -259,10 +260,9 @@ class SundialsEngine:
         stats = Stats(wall_time=time.perf_counter() - start, engine=self.name, alg=request.alg.name)
         du0 = np.zeros(request.rhs.n)
         du0[integrator.differential] = adj_x0.ravel()
-        pullback = Pullback(du0 / integrator.scale, adj_p.ravel()[: request.rhs.m], stats)
-        _check_finite(pullback.u0, request, "backward", stats)
-        _check_finite(pullback.p, request, "backward", stats)
-        return pullback
+        flat = np.concatenate([du0 / integrator.scale, adj_p.ravel()[: request.rhs.m]])
+        _check_finite(flat, request, "backward", stats)
+        return Pullback(flat, request.rhs.n, stats)
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, functools.partial(_evaluate, request), ts, u)
@@ -377,7 +377,7 @@ def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, st
 
 
 def _check_finite(values: np.ndarray, request: Request, direction: str, stats: Stats) -> None:
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         bad = np.flatnonzero(~np.isfinite(values).all(axis=-1)) if values.ndim == 2 else np.zeros(0, int)
         t = float(request.ts[bad[0]]) if bad.size else float("nan")
         raise _stopped(request, direction, ReturnCode.Unstable, t, stats, "NaN or infinity in the result")

@@ -55,3 +55,18 @@ def takes_sparse(request: Request) -> bool:
 def columns(rows: np.ndarray) -> np.ndarray:
     """A (k, n) array of numpy as the (n, k) matrix of Julia it is in memory."""
     return rows.T
+
+
+def table(*arrays: np.ndarray) -> np.ndarray:
+    """Where arrays lie and how long they are, as Julia's `Table` reads it. All must live as long as it does."""
+    entries: list[int] = []
+    for x in arrays:
+        if not x.flags.c_contiguous or x.dtype.itemsize != 8:
+            raise TypeError(f"Julia reads contiguous arrays of 64 bits, not {x.dtype} with strides {x.strides}")
+        entries += (address(x), x.size)
+    return np.array(entries, dtype=np.int64)
+
+
+def address(x: np.ndarray) -> int:
+    """Where its first number lies."""
+    return x.__array_interface__["data"][0]

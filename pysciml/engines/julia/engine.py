@@ -15,6 +15,7 @@ from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward,
 from pysciml.engines.julia.errors import JuliaError, stop, translated
 from pysciml.engines.julia.runtime import call
 from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import (
     BacksolveAdjoint,
     ForwardSensitivity,
@@ -28,6 +29,9 @@ from pysciml.solution import ReturnCode, Stats
 _SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint, ForwardSensitivity)
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
 _NEVER_BACKWARD = ("FBDF", "QNDF")
+
+
+_NONE = np.zeros(0)
 
 
 class JuliaEngine:
@@ -68,11 +72,12 @@ class JuliaEngine:
             call("load_initialization")
         start = time.perf_counter()
         model = bridge.model(request, _parts(request, alg))
+        mass = _NONE if request.mass is None else request.mass
+        abstol = np.atleast_1d(np.asarray(request.abstol, float))
+        where = bridge.table(u, counts, request.u0, request.p, mass, request.ts, abstol)
         run = _called(
-            request, "forward", "solve!", bridge.columns(u), counts, model, julia_algorithm(alg), request.u0,
-            request.p, np.zeros(0) if request.mass is None else request.mass, request.t0, request.t1, request.ts,
-            request.reltol, np.atleast_1d(np.asarray(request.abstol, float)),
-            getattr(request.sensealg, "checkpoints", None) or 0, _steps(request),
+            request, "forward", "solve_at!", bridge.address(where), model, julia_algorithm(alg), request.t0, request.t1,
+            request.reltol, getattr(request.sensealg, "checkpoints", None) or 0, _steps(request) or (),
         )  # fmt: skip
         stats = _stats(counts, request.alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
@@ -84,20 +89,18 @@ class JuliaEngine:
         return Trajectory(u, trajectory.stats, handle=trajectory.handle)
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
-        du0, dp, counts = np.empty(request.rhs.n), np.empty(request.rhs.m), np.zeros(4, dtype=np.int64)
+        n, flat, counts = request.rhs.n, np.empty(request.rhs.n + request.rhs.m), np.zeros(4, dtype=np.int64)
         sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
         alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
         tolerances = sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol))
         start = time.perf_counter()
         bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
-        head = ("sensitivities!",) if forward else ("adjoint!",)
-        tail = () if forward else (sense.name,)
-        _called(request, "backward", *head, du0, dp, counts, trajectory.handle, *tail, julia_algorithm(alg),
-                request.ts, bridge.columns(cotangents), *tolerances)  # fmt: skip
+        where = bridge.table(flat[:n], flat[n:], counts, request.ts, cotangents)
+        _called(request, "backward", "adjoint_at!", bridge.address(where), trajectory.handle, sense.name,
+                julia_algorithm(alg), *tolerances)  # fmt: skip
         stats = _stats(counts, alg, time.perf_counter() - start)
-        _check_finite(du0, request, "backward")
-        _check_finite(dp, request, "backward")
-        return Pullback(du0, dp, stats)
+        _check_finite(flat, request, "backward")
+        return Pullback(flat, n, stats)
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
@@ -145,5 +148,5 @@ def _stats(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
 
 
 def _check_finite(values: np.ndarray, request: Request, direction: str) -> None:
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise stop(request, direction, ReturnCode.Unstable, float("nan"), "NaN or infinity in the result")
