@@ -253,6 +253,8 @@ from pysciml.config import config as config
 from pysciml.discovery import Law as Law
 from pysciml.discovery import discover as discover
 from pysciml.engines.select import capabilities as capabilities
+from pysciml.ensemble import EnsembleSolution as EnsembleSolution
+from pysciml.ensemble import solve_ensemble as solve_ensemble
 from pysciml.errors import EngineMissingError as EngineMissingError
 from pysciml.errors import InvalidInputError as InvalidInputError
 from pysciml.errors import MissingExtraError as MissingExtraError
@@ -269,6 +271,7 @@ from pysciml.fit import fit as fit
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
+from pysciml.problems import EnsembleProblem as EnsembleProblem
 from pysciml.problems import ODEProblem as ODEProblem
 from pysciml.rhs.julia_source import JuliaFunction as JuliaFunction
 from pysciml.sensitivity import BacksolveAdjoint as BacksolveAdjoint

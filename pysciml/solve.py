@@ -80,10 +80,10 @@ def solve(
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
     leaves = pytree.tree_leaves(prob.u0)
     alg = by_name(alg) if isinstance(alg, str) else alg
-    _check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
     in_julia = isinstance(prob.f, JuliaFunction)
     name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
-    reltol, abstol = _tolerances(prob, reltol, abstol)
+    reltol, abstol = tolerances(prob, reltol, abstol)
     ts = save_times(prob, saveat)
     _check_memory(sum(x.numel() for x in leaves), ts.numel())
     steps = {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
@@ -93,7 +93,7 @@ def solve(
         if _is_eager(prob, alg, route):
             return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, **steps)
     try:
-        program, rhs = _prepare(prob, route)
+        program, rhs = prepare_rhs(prob, route)
     except TraceError as refusal:
         eager = name == "embedded" and alg is None and prob.mass_matrix is None
         if in_julia or route == "compiled" or not (name == "julia" or eager):
@@ -102,11 +102,11 @@ def solve(
         warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
         if eager:
             return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, **steps)
-        program, rhs = _prepare(prob, "callback")
+        program, rhs = prepare_rhs(prob, "callback")
     return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, **steps)
 
 
-def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
+def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     """The right-hand side as an engine takes it, on the route asked for."""
     if isinstance(prob.f, JuliaFunction):
         return prepare_julia(prob)
@@ -129,9 +129,8 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
     return eager
 
 
-def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
-    """Solves with an engine, which sees flat vectors."""
-    leaves = pytree.tree_leaves(prob.u0)
+def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> Callable[..., Request]:
+    """What makes an engine's Request from the values u0, p, t0 and ts, the rest being checked and settled."""
     mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix))
     alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
     if mass is not None and not alg.dae and not mass.all():
@@ -145,20 +144,16 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
-    t0, t1 = prob.span
-    request = functools.partial(
-        Request,
-        rhs=rhs,
-        program=program,
-        t1=t1,
-        alg=alg,
-        sensealg=sensealg,
-        reltol=reltol,
-        abstol=abstol,
-        mass=mass,
-        single=leaves[0].dtype is torch.float32 and alg.package != "Sundials" and config.single_precision,
-        **steps,
-    )
+    single = pytree.tree_leaves(prob.u0)[0].dtype is torch.float32 and alg.package != "Sundials"
+    return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
+                             reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
+                             **steps)  # fmt: skip
+
+
+def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
+    """Solves with an engine, which sees flat vectors."""
+    leaves = pytree.tree_leaves(prob.u0)
+    request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
     parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
     inputs = _to_host([*leaves, *parameters, *program.captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
@@ -167,7 +162,9 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
-        values = _in_order(times.cpu(), t1 < t0, lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs))
+        values = _in_order(
+            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs)
+        )
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
@@ -312,7 +309,8 @@ def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
     return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
 
 
-def _tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
+def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
+    """Both tolerances, checked, with the defaults of the state's dtype."""
     leaf = pytree.tree_leaves(prob.u0)[0]
     default = _DEFAULT_TOLERANCES[leaf.dtype]
     reltol = default[0] if reltol is None else reltol
@@ -346,7 +344,8 @@ def _tolerance_per_state(prob: ODEProblem, abstol: Any) -> torch.Tensor:
     return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
 
 
-def _check_options(alg: Algorithm | None, route: str | None, **steps: Any) -> None:
+def check_options(alg: Algorithm | None, route: str | None, **steps: Any) -> None:
+    """Raises `InvalidInputError` for what cannot be an algorithm, a route or a step."""
     if alg is not None and not isinstance(alg, Algorithm):
         raise InvalidInputError("alg must be an algorithm or its name.", got=f"{alg!r:.80}", fix="pysciml.CVODE_BDF()")
     if route is not None and route not in _ROUTES:

@@ -13,6 +13,7 @@ end
 
 const PYTHON = Ref(Python(C_NULL, C_NULL, C_NULL, C_NULL))
 const RETHROW = Ref{Any}(nothing)
+const STOPPED = Threads.Atomic{Bool}(false)  # what the threads of an ensemble look at
 const DUE = Ref{UInt64}(typemax(UInt64))
 const INTERVAL = UInt64(5_000_000)  # ns; as often as Python's threads take turns among themselves
 
@@ -44,7 +45,10 @@ end
 
 @noinline function attend(now)
     python = PYTHON[]
-    ccall(python.holds, Cint, ()) == 0 && return nothing
+    if ccall(python.holds, Cint, ()) == 0
+        STOPPED[] && throw(InterruptException())  # one of Julia's own threads, for a solve that has ended
+        return nothing
+    end
     DUE[] = now + INTERVAL
     # While another thread has the lock it may collect Julia's garbage; this thread must not hold that up.
     state = ccall(:jl_gc_safe_enter, Int8, ())

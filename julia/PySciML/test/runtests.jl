@@ -3,3 +3,4 @@ import SciMLSensitivity
 
 include("solving.jl")
 include("adjoints.jl")
+include("ensembles.jl")

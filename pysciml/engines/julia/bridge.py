@@ -70,3 +70,9 @@ def table(*arrays: np.ndarray) -> np.ndarray:
 def address(x: np.ndarray) -> int:
     """Where its first number lies."""
     return x.__array_interface__["data"][0]
+
+
+def steps(request: Request) -> Any:
+    """How the steps were restricted, under Julia's names; an empty dict would cost more than an empty tuple."""
+    given = {"dt": request.dt, "dtmax": request.dtmax, "maxiters": request.maxiters}
+    return {name: value for name, value in given.items() if value is not None} or ()

@@ -65,40 +65,30 @@ class JuliaEngine:
 
     def solve(self, request: Request) -> Trajectory:
         u, counts = np.empty((request.ts.size, request.rhs.n)), np.zeros(4, dtype=np.int64)
-        alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
-        if alg.autonomous and hasattr(request.rhs, "graph"):
-            check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
-        if request.mass is not None and not request.mass.all():
-            call("load_initialization")
         start = time.perf_counter()
-        model = bridge.model(request, _parts(request, alg))
-        mass = _NONE if request.mass is None else request.mass
-        abstol = np.atleast_1d(np.asarray(request.abstol, float))
+        model, alg, mass, abstol = forward_settings(request)
         where = bridge.table(u, counts, request.u0, request.p, mass, request.ts, abstol)
-        run = _called(
+        run = called(
             request, "forward", "solve_at!", bridge.address(where), model, julia_algorithm(alg), request.t0, request.t1,
-            request.reltol, getattr(request.sensealg, "checkpoints", None) or 0, _steps(request) or (),
+            request.reltol, getattr(request.sensealg, "checkpoints", None) or 0, bridge.steps(request),
         )  # fmt: skip
-        stats = _stats(counts, request.alg, time.perf_counter() - start)
+        stats = counted(counts, request.alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
         return Trajectory(u, stats, handle=run)
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         u = np.empty((ts.size, request.rhs.n))
-        _called(request, "forward", "interpolate!", bridge.columns(u), trajectory.handle, ts)
+        called(request, "forward", "interpolate!", bridge.columns(u), trajectory.handle, ts)
         return Trajectory(u, trajectory.stats, handle=trajectory.handle)
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         n, flat, counts = request.rhs.n, np.empty(request.rhs.n + request.rhs.m), np.zeros(4, dtype=np.int64)
-        sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
-        alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
-        tolerances = sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol))
         start = time.perf_counter()
-        bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
+        alg, tolerances = backward_settings(request)
         where = bridge.table(flat[:n], flat[n:], counts, request.ts, cotangents)
-        _called(request, "backward", "adjoint_at!", bridge.address(where), trajectory.handle, sense.name,
+        called(request, "backward", "adjoint_at!", bridge.address(where), trajectory.handle, request.sensealg.name,
                 julia_algorithm(alg), *tolerances)  # fmt: skip
-        stats = _stats(counts, alg, time.perf_counter() - start)
+        stats = counted(counts, alg, time.perf_counter() - start)
         _check_finite(flat, request, "backward")
         return Pullback(flat, n, stats)
 
@@ -106,11 +96,30 @@ class JuliaEngine:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
 
 
+def forward_settings(request: Request) -> tuple[Any, Algorithm, np.ndarray, np.ndarray]:
+    """What a solve needs besides its numbers: the model, the algorithm, the mass matrix, the absolute tolerances."""
+    alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
+    if alg.autonomous and hasattr(request.rhs, "graph"):
+        check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
+    if request.mass is not None and not request.mass.all():
+        call("load_initialization")
+    mass = _NONE if request.mass is None else request.mass
+    return bridge.model(request, _parts(request, alg)), alg, mass, np.atleast_1d(np.asarray(request.abstol, float))
+
+
+def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]:
+    """The algorithm and the tolerances of a backward solve; the model gets the parts it calls."""
+    sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
+    alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
+    bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
+    return alg, (sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol)))
+
+
 def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
     """One part of the right-hand side at a point; a Jacobian as Julia keeps it, by columns."""
     out = np.empty(u.size**2 if kind == "jac" else u.size)
     model = bridge.model(request, (kind,))
-    _called(request, "forward", "evaluate!", out, model, kind, u, u, request.p, float(t))
+    called(request, "forward", "evaluate!", out, model, kind, u, u, request.p, float(t))
     return out.reshape(u.size, u.size).T if kind == "jac" else out
 
 
@@ -121,7 +130,8 @@ def _parts(request: Request, alg: Algorithm, variations: bool = False) -> tuple[
     return "f", "nonzeros" if bridge.takes_sparse(request) else "jac", "tgrad"
 
 
-def _called(request: Request, direction: str, name: str, *args: Any) -> Any:
+def called(request: Request, direction: str, name: str, *args: Any) -> Any:
+    """A call into Julia on behalf of a solve, whose errors are told as that solve's."""
     try:
         return call(name, *args)
     except JuliaError as error:
@@ -136,12 +146,8 @@ def _backward_algorithm(request: Request) -> Algorithm:
     return for_backward(alg, request.sensealg, mass=request.mass is not None, single=request.single)
 
 
-def _steps(request: Request) -> dict[str, Any]:
-    steps = {"dt": request.dt, "dtmax": request.dtmax, "maxiters": request.maxiters}
-    return {name: value for name, value in steps.items() if value is not None}
-
-
-def _stats(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
+def counted(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
+    """What Julia counted."""
     nf, njacs, naccept, nreject = counts.tolist()
     return Stats(nf=nf, njacs=njacs, naccept=naccept, nreject=nreject, wall_time=wall_time, engine="julia",
                  alg=alg.name)  # fmt: skip

@@ -35,7 +35,12 @@ def translated(error: JuliaError, request: Request, direction: str) -> BaseExcep
     if stopped is None:
         return JuliaError(f"the {direction} solve by {request.alg.name} failed in Julia.", got=text)
     direction, name, t = stopped[1], stopped[2].rpartition(".")[2], float(stopped[3])
-    return stop(request, direction, _CODES.get(name, ReturnCode.Failure), t, f"{name} from Julia")
+    return stop(request, direction, returned(name), t, f"{name} from Julia")
+
+
+def returned(name: str) -> ReturnCode:
+    """The return code that Julia calls so."""
+    return _CODES.get(name, ReturnCode.Failure)
 
 
 def stop(request: Request, direction: str, code: ReturnCode, t: float, detail: str) -> SolveError:
