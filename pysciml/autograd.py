@@ -108,7 +108,7 @@ def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor])
 
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
-    pieces = torch.from_numpy(flat).split_with_sizes([leaf.numel() for leaf in leaves])
+    pieces = torch._utils._unflatten_dense_tensors(torch.from_numpy(flat), leaves)
     return [_like(x, leaf) if needed else None for x, leaf, needed in zip(pieces, leaves, needs, strict=True)]
 
 

@@ -218,7 +218,7 @@ def _reach(f: Any) -> dict[str, torch.Tensor]:
 
 def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:
     """CPU copies, made outside the autograd Function so that no engine runs on autograd's device threads."""
-    if all(x.device.type == "cpu" for x in tensors):
+    if all(x.is_cpu for x in tensors):
         return tensors
     warnings.warn("state or parameters on a GPU are copied to the CPU at every solve; pysciml.DP5() in the embedded "
                   "engine solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip

@@ -18,6 +18,8 @@ const ENTRIES = (
     (Model, (Bool, Int, Int)), (PySciML.define!, (M, String, String, Numbers, Integers, Int)),
     (PySciML.bind!, (M, String, Int)), (PySciML.algorithm, (String, String, Bool, Options)),
     (PySciML.set_poll!, (Function, Int, Int, Int, Int)), (PySciML.causes, (Any,)), (PySciML.told, (Any, Any)),
+    (PySciML.keep, (Any,)), (PySciML.kept, (Int,)), (PySciML.addresses, ()),
+    (PySciML.interpolate!, (Columns, Any, Numbers)),
     (PySciML.evaluate!, (Numbers, M, String, Numbers, Numbers, Numbers, Float64)),
 )
 
@@ -25,15 +27,9 @@ for (f, types) in ENTRIES
     precompile(PythonCall.JlWrap.pyjlany_call, (f isa Type ? Type{f} : typeof(f), Py, Py))
     precompile(f, types)
 end
-for f in (PySciML.solve_at!, PySciML.interpolate!, PySciML.adjoint_at!)
-    precompile(PythonCall.JlWrap.pyjlany_call, (typeof(f), Py, Py))
-end
 for alg in PySciML.COMMON
     run = typeof(PySciML.example(alg))
-    precompile(PySciML.solve_at!, (Int, M, typeof(alg), Float64, Float64, Float64, Int, Options))
-    precompile(PySciML.solve_at!, (Int, M, typeof(alg), Float64, Float64, Float64, Int, Tuple{}))
     precompile(PySciML.interpolate!, (Columns, run, Numbers))
-    precompile(PySciML.adjoint_at!, (Int, run, String, typeof(alg), Float64, Float64))
     precompile(Py, (typeof(alg),))
     precompile(Py, (run,))
 end

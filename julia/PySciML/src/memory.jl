@@ -1,5 +1,5 @@
-# The calls of every solve and every gradient, for Python: arrays come as addresses. An array of numpy as PythonCall
-# shows it costs microseconds to make and is slow to read; a dozen of them are a third of a small solve.
+# The calls of every solve and every gradient, for Python, as C functions. Arrays come as addresses and Julia's own values
+# as numbers: what PythonCall does for a call is general, and takes as long as a small solve.
 
 """
     Table(address)
@@ -18,28 +18,70 @@ columns(x::Vector, n) = reshape(x, n, :)
 # A table of no columns cannot tell how many it has.
 columns(x::Vector, n, k) = reshape(x, n, n == 0 ? k : :)
 
-"""
-    solve_at!(table, model, alg, t0, t1, reltol, checkpoints, options)
+# What Python holds on to, by number. One thread at a time is in here: the one that holds Python's lock on Julia.
+const KEPT, FREE = Any[], Int[]
 
-`solve!` with the arrays out, counts, u0, p, mass, ts and abstol in a table.
+"""A number for `x`, which stays until it is let go."""
+function keep(x)
+    isempty(FREE) && return length(push!(KEPT, x))
+    number = pop!(FREE)
+    KEPT[number] = x
+    return number
+end
+kept(number) = KEPT[number]
+let_go(number::Int) = (KEPT[number] = nothing; push!(FREE, number); nothing)
+
+# Numbers are positive. A negative one is of what was thrown, and where.
+function guarded(f::F, args...) where {F}
+    try
+        return f(args...)::Int
+    catch error
+        return -keep((error, catch_backtrace()))
+    end
+end
+
+solve_at(table::Int, model::Int, alg::Int) = guarded(solve_at!, Table(table), kept(model), kept(alg))
+adjoint_at(table::Int, run::Int, sensealg::Int, alg::Int) =
+    guarded(adjoint_at!, Table(table), kept(run), kept(sensealg), kept(alg))
+
+"""The addresses of the C functions: `solve_at`, `adjoint_at` and `let_go`, of integers."""
+addresses() = Int[
+    Int(@cfunction(solve_at, Int, (Int, Int, Int))), Int(@cfunction(adjoint_at, Int, (Int, Int, Int, Int))),
+    Int(@cfunction(let_go, Cvoid, (Int,))),
+]
+
 """
-function solve_at!(table::Int, model, alg, t0, t1, reltol, checkpoints, options)
-    all, F = Table(table), Float64
-    out, counts, u0 = at(all, F, 1), at(all, Int, 2), at(all, F, 3)
-    return solve!(columns(out, length(u0)), counts, model, alg, u0, at(all, F, 4), at(all, F, 5), t0, t1, at(all, F, 6),
-        reltol, at(all, F, 7), checkpoints, options)
+    solve_at!(table, model, alg)
+
+`solve!` with the arrays out, counts, numbers, u0, p, mass, ts and abstol in a table, where the numbers are t0, t1,
+reltol, checkpoints, dt, dtmax and maxiters, NaN for what is not given. Returns the number of the `Run`.
+"""
+function solve_at!(all::Table, model, alg)
+    F = Float64
+    out, counts, u0 = at(all, F, 1), at(all, Int, 2), at(all, F, 4)
+    t0, t1, reltol, checkpoints, dt, dtmax, maxiters = at(all, F, 3)
+    return keep(solve!(columns(out, length(u0)), counts, model, alg, u0, at(all, F, 5), at(all, F, 6), t0, t1,
+        at(all, F, 7), reltol, at(all, F, 8), Int(checkpoints), steps(dt, dtmax, maxiters)))
+end
+
+"""The options of a solve that restrict its steps; NaN stands for none."""
+function steps(dt, dtmax, maxiters)
+    isnan(dt) && isnan(dtmax) && isnan(maxiters) && return ()
+    given = ("dt" => dt, "dtmax" => dtmax, "maxiters" => isnan(maxiters) ? maxiters : Int(maxiters))
+    return [option for option in given if !isnan(last(option))]
 end
 
 """
-    adjoint_at!(table, run, sensealg, alg, reltol, abstol)
+    adjoint_at!(table, run, sensealg, alg)
 
-`adjoint!` with the arrays du0, dp, counts, ts and cotangents in a table.
+`adjoint!` with the arrays du0, dp, counts, ts, cotangents and tolerances (reltol, abstol) in a table.
 """
-function adjoint_at!(table::Int, run, sensealg, alg, reltol, abstol)
-    all, F = Table(table), Float64
+function adjoint_at!(all::Table, run, sensealg, alg)
+    F = Float64
     du0, dp, counts, ts = at(all, F, 1), at(all, F, 2), at(all, Int, 3), at(all, F, 4)
-    cotangents = columns(at(all, F, 5), length(du0))
-    return adjoint!(du0, dp, counts, run, sensealg, alg, ts, cotangents, reltol, abstol)
+    reltol, abstol = at(all, F, 6)
+    adjoint!(du0, dp, counts, run, sensealg, alg, ts, columns(at(all, F, 5), length(du0)), reltol, abstol)
+    return 1
 end
 
 """

@@ -60,3 +60,13 @@ end
         end
     end
 end
+
+# What Python calls, which dispatches on what it finds in memory.
+for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
+    precompile(solve_at!, (Table, Model{Float64}, typeof(alg)))
+    precompile(adjoint_at!, (Table, typeof(example(alg)), String, typeof(backward)))
+end
+precompile(solve_at, (Int, Int, Int))
+precompile(adjoint_at, (Int, Int, Int, Int))
+precompile(let_go, (Int,))
+precompile(addresses, ())

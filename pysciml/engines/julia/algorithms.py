@@ -92,9 +92,10 @@ def julia_algorithm(alg: Algorithm) -> Any:
     key = ("JuliaAlgorithm", alg.alg) if isinstance(alg, JuliaAlgorithm) and isinstance(alg.alg, str) else alg
     if isinstance(key, JuliaAlgorithm):
         return _make(key)  # an object of the user's, which nothing here should keep alive
-    if key not in _made:
-        _made[key] = _make(alg)
-    return _made[key]
+    made = _made.get(key)
+    if made is None:
+        made = _made[key] = _make(alg)
+    return made
 
 
 def _make(alg: Algorithm) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,7 +14,7 @@ from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
 from pysciml.engines.julia.errors import JuliaError, stop, translated
-from pysciml.engines.julia.runtime import call
+from pysciml.engines.julia.runtime import Held, call, enter
 from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import (
@@ -67,14 +68,12 @@ class JuliaEngine:
         u, counts = np.empty((request.ts.size, request.rhs.n)), np.zeros(4, dtype=np.int64)
         start = time.perf_counter()
         model, alg, mass, abstol = forward_settings(request)
-        where = bridge.table(u, counts, request.u0, request.p, mass, request.ts, abstol)
-        run = called(
-            request, "forward", "solve_at!", bridge.address(where), model, julia_algorithm(alg), request.t0, request.t1,
-            request.reltol, getattr(request.sensealg, "checkpoints", None) or 0, bridge.steps(request),
-        )  # fmt: skip
+        where = bridge.table(u, counts, bridge.numbers(request), request.u0, request.p, mass, request.ts, abstol)
+        made = julia_algorithm(alg)  # held here: what nobody holds is let go before a call
+        number = entered(request, "forward", "solve_at", bridge.address(where), model.number, made.number)
         stats = counted(counts, request.alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
-        return Trajectory(u, stats, handle=run)
+        return Trajectory(u, stats, handle=Held(number))
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         u = np.empty((ts.size, request.rhs.n))
@@ -85,9 +84,10 @@ class JuliaEngine:
         n, flat, counts = request.rhs.n, np.empty(request.rhs.n + request.rhs.m), np.zeros(4, dtype=np.int64)
         start = time.perf_counter()
         alg, tolerances = backward_settings(request)
-        where = bridge.table(flat[:n], flat[n:], counts, request.ts, cotangents)
-        called(request, "backward", "adjoint_at!", bridge.address(where), trajectory.handle, request.sensealg.name,
-                julia_algorithm(alg), *tolerances)  # fmt: skip
+        where = bridge.table(flat[:n], flat[n:], counts, request.ts, cotangents, np.array(tolerances))
+        made, sensealg = julia_algorithm(alg), bridge.name(request.sensealg.name)
+        entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
+                made.number)  # fmt: skip
         stats = counted(counts, alg, time.perf_counter() - start)
         _check_finite(flat, request, "backward")
         return Pullback(flat, n, stats)
@@ -112,7 +112,11 @@ def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]
     sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
     alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
     bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
-    return alg, (sense.reltol or request.reltol, sense.abstol or float(np.min(request.abstol)))
+    return alg, (sense.reltol or request.reltol, sense.abstol or _smallest(request.abstol))
+
+
+def _smallest(abstol: float | np.ndarray) -> float:
+    return abstol if isinstance(abstol, float) else float(np.min(abstol))
 
 
 def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
@@ -132,8 +136,17 @@ def _parts(request: Request, alg: Algorithm, variations: bool = False) -> tuple[
 
 def called(request: Request, direction: str, name: str, *args: Any) -> Any:
     """A call into Julia on behalf of a solve, whose errors are told as that solve's."""
+    return _telling(request, direction, call, name, args)
+
+
+def entered(request: Request, direction: str, name: str, *integers: int) -> int:
+    """`called` for Julia's C functions."""
+    return _telling(request, direction, enter, name, integers)
+
+
+def _telling(request: Request, direction: str, function: Callable, name: str, args: tuple) -> Any:
     try:
-        return call(name, *args)
+        return function(name, *args)
     except JuliaError as error:
         failure = translated(error, request, direction)
     raise failure  # out here it keeps the causes it has: what f raised arrives unchanged

@@ -38,36 +38,42 @@ _OPTIONS = ("julia_exe", "julia_project", "julia_threads", "julia_handle_signals
 _PYTHON_C = ("PyGILState_Check", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals")
 
 
+# The C functions of `memory.jl` in the order of their addresses: of how many integers, and whether they return one.
+_ENTRIES = {"solve_at": (3, True), "adjoint_at": (4, True), "let_go": (1, False)}
+
+
 class _State:
     """What this process knows of Julia."""
 
     module: Any = None  # the Julia module PySciML
     values: type = type(None)  # what juliacall makes of Julia's values that are none of Python's
-    error: type[Exception] = PySciMLError  # juliacall's exception
+    error: Any = PySciMLError  # juliacall's exception
     failed: EngineMissingError | None = None  # why it did not start; it cannot be tried twice in one process
     forked = False  # this process is a copy of one that ran Julia
     functions: dict[str, Any] = {}  # noqa: RUF012 - one state, one process
+    entries: dict[str, Any] = {}  # noqa: RUF012 - its C functions
 
 
 _LOCK = threading.RLock()
 _service = Service("pysciml-julia")
-_discarded: deque[Any] = deque()  # values of Julia's that were let go on a thread unknown to Julia
-
-
-_MAIN = threading.main_thread().ident
+_discarded: deque[int] = deque()  # numbers of Julia's values that nobody holds any more; the next call lets them go
 
 
 class Held:
-    """A value that stays in Julia. It may be let go on any thread; Julia's memory is freed on one that Julia knows."""
+    """A value that stays in Julia, known here by its number there. It may be dropped on any thread."""
 
-    __slots__ = ("__weakref__", "value")
+    __slots__ = ("__weakref__", "number")
 
-    def __init__(self, value: Any):
-        self.value = value
+    def __init__(self, number: int):
+        self.number = number
 
-    def __del__(self, keep=_discarded.append, here=get_ident, main=_MAIN):
-        if here() != main:
-            keep(self.value)
+    def __del__(self, discard=_discarded.append):
+        discard(self.number)
+
+    @property
+    def value(self) -> Any:
+        """What juliacall makes of it. To be used on a thread that Julia knows, and not to be kept."""
+        return _function("kept")(self.number)
 
 
 def call(name: str, *args: Any) -> Any:
@@ -82,6 +88,15 @@ def call(name: str, *args: Any) -> Any:
         UnsupportedError: this process was forked from one that runs Julia.
     """
     return on_julia_thread(_invoke, name, args)
+
+
+def enter(name: str, *integers: int) -> int:
+    """A C function of `memory.jl`, from any thread: a call without what makes `call` general.
+
+    Raises:
+        JuliaError: as of `call`.
+    """
+    return on_julia_thread(_enter, name, integers)
 
 
 def on_julia_thread(function: Callable, *args: Any) -> Any:
@@ -116,16 +131,35 @@ def _is_main() -> bool:
 
 
 def _invoke(name: str, args: tuple) -> Any:
-    while _discarded:
-        _discarded.popleft()
     function = _State.functions.get(name) or _function(name)
+    _let_go()
     try:
         result = function(*[a.value if type(a) is Held else a for a in args])
     except _State.error as error:
-        raised = _without_julia(error)
+        raised = _without_julia(error.exception, error.backtrace)
     else:
-        return Held(result) if isinstance(result, _State.values) else result
+        return Held(_function("keep")(result)) if isinstance(result, _State.values) else result
     raise raised  # outside, or it would keep Julia's own exception as its context
+
+
+def _enter(name: str, integers: tuple[int, ...]) -> int:
+    entry = _State.entries.get(name) or _entry(name)
+    _let_go()
+    result = entry(*integers)
+    if result < 0:
+        raise _without_julia(*Held(-result).value)
+    return result
+
+
+def _let_go() -> None:
+    with contextlib.suppress(IndexError):  # another thread may have let go the last one
+        while _discarded:
+            _State.entries["let_go"](_discarded.popleft())
+
+
+def _entry(name: str) -> Any:
+    julia()
+    return _State.entries[name]
 
 
 def _function(name: str) -> Any:
@@ -134,12 +168,12 @@ def _function(name: str) -> Any:
     return _State.functions.setdefault(name, getattr(_State.module, name))
 
 
-def _without_julia(error: Any) -> BaseException:
-    """The Python exception behind a JuliaError of juliacall, else its text: nothing that holds on to Julia's values."""
-    for cause in _State.module.causes(error.exception):
+def _without_julia(exception: Any, trace: Any) -> BaseException:
+    """The Python exception behind one of Julia's, else its text: nothing that holds on to Julia's values."""
+    for cause in _State.module.causes(exception):
         if isinstance(cause, BaseException):
             return cause
-    text = _State.module.told(error.exception, error.backtrace).strip()
+    text = _State.module.told(exception, trace).strip()
     if text.startswith("InterruptException:"):
         return KeyboardInterrupt()
     return JuliaError("Julia raised an error.", got=text[:2000])
@@ -175,9 +209,16 @@ def _load(juliacall: Any) -> Any:
     module = session.seval("import PySciML; PySciML")
     addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in _PYTHON_C]
     getattr(module, "set_poll!")(juliacall.PythonCall.seval("Core.pythrow"), *addresses)
+    _State.entries = dict(zip(_ENTRIES, map(_c_function, module.addresses(), _ENTRIES.values()), strict=True))
     # Rule 1. Called by address, since a call through juliacall would end in the state it began in.
     ctypes.PYFUNCTYPE(ctypes.c_int8)(session.seval("Int(cglobal(:jl_gc_safe_enter))"))()
     return module
+
+
+def _c_function(address: int, signature: tuple[int, bool]) -> Any:
+    """A C function that is called while this thread holds Python's lock."""
+    count, returns = signature
+    return ctypes.PYFUNCTYPE(ctypes.c_int64 if returns else None, *[ctypes.c_int64] * count)(address)
 
 
 def juliacall_variables() -> dict[str, str]:

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from julia_process import environment
+from processes import environment
 
 from pysciml.config import config
 

@@ -6,7 +6,7 @@ import json
 import sys
 
 import pytest
-from julia_process import output
+from processes import output
 
 pytestmark = [pytest.mark.julia, pytest.mark.skipif(sys.platform != "linux", reason="memory is read from /proc")]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import juliapkg.compat
 import juliapkg.deps
 import pytest
-from julia_process import environment, output
+from processes import environment, output
 
 from pysciml.config import config
 from pysciml.engines.julia import environment as julia_environment

@@ -7,7 +7,7 @@ import subprocess
 import sys
 
 import pytest
-from julia_process import environment, output
+from processes import environment, output
 
 pytestmark = pytest.mark.julia
 forks = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")

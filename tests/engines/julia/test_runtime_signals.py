@@ -8,7 +8,7 @@ import sys
 import time
 
 import pytest
-from julia_process import environment
+from processes import environment
 
 pytestmark = [pytest.mark.julia, pytest.mark.skipif(sys.platform == "win32", reason="SIGINT is sent as POSIX does")]
 

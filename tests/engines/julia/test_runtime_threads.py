@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from julia_process import output
+from processes import output
 
 pytestmark = pytest.mark.julia
 

@@ -1,4 +1,4 @@
-"""Python processes of their own for the Julia tier: Julia starts once in a process, and some tests end theirs."""
+"""Python processes of their own: Julia starts once in a process, some tests end theirs, others measure it."""
 
 from __future__ import annotations
 
