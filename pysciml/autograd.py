@@ -6,9 +6,8 @@ the engine's; in the times it is exact: a saved state moves along du/dt, and a l
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -61,9 +60,9 @@ class _Solve(torch.autograd.Function):
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
         if call.dense is None:
             request = call.request(u0=pack(state), p=pack(parameters), t0=float(t0), ts=to_numpy(ts).copy())
-            _check_finite(call, request.p, parameters)
+            _check_values(call, request, parameters)
             call.trajectory = call.engine.solve(request)
-            call.solved = functools.partial(replace, request)
+            call.solved = request._replace
         else:
             # The values of the solve it belongs to: an optimizer may have changed the tensors since.
             request = call.solved(ts=to_numpy(ts).copy())
@@ -87,7 +86,7 @@ class _Solve(torch.autograd.Function):
             pieces = _split(pull.flat, ctx.like[2:], needs)
             if needs_t0:
                 slope = call.engine.derivative(request, np.array([request.t0]), request.u0[None])
-                d_t0 = _like(torch.tensor(-(pull.u0 @ slope[0])), ctx.like[0])
+                d_t0 = _like(torch.tensor(-(pull.u0 @ slope[0])).reshape(ctx.like[0].shape), ctx.like[0])
         if needs_ts:
             slopes = call.engine.derivative(request, request.ts, trajectory.u)
             d_ts = _like(torch.from_numpy((g * slopes).sum(axis=1)), ctx.like[1])
@@ -95,8 +94,15 @@ class _Solve(torch.autograd.Function):
         return None, *first_order_only(name, ctx.like, [d_t0, d_ts, *pieces])
 
 
-def _check_finite(call: Call, p: np.ndarray, parameters: Sequence[torch.Tensor]) -> None:
-    if all_finite(p):
+def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tensor]) -> None:
+    sizes, known = (request.u0.size, request.p.size), (call.rhs.n, call.rhs.m)
+    if sizes != known:
+        raise InvalidInputError(
+            "a tensor of the problem has changed its shape since the problem was made.",
+            got="{} states and {} parameters".format(*sizes), expected="{} and {}".format(*known),
+            fix="make the problem anew: pysciml.ODEProblem(f, u0, tspan, p)",
+        )  # fmt: skip
+    if all_finite(request.p):
         return
     bad = next(i for i, x in enumerate(parameters) if not torch.isfinite(x).all())
     name, x = call.names()[bad], parameters[bad]
@@ -113,6 +119,4 @@ def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[boo
 
 
 def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:
-    if leaf.dtype is not values.dtype or not leaf.is_cpu:
-        values = values.to(device=leaf.device, dtype=leaf.dtype)
-    return values if values.shape == leaf.shape else values.view(leaf.shape)
+    return values if leaf.dtype is torch.float64 and leaf.is_cpu else values.to(leaf)

@@ -23,7 +23,7 @@ from pysciml.problems import ODEProblem
 from pysciml.rhs import callback
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
 from pysciml.rhs.parameters import leaf_names, pack, to_numpy
-from pysciml.rhs.trace import prepare
+from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
 
@@ -31,6 +31,7 @@ SaveAt = float | Sequence[float] | torch.Tensor | None
 _DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
 _ROUTES = ("compiled", "callback")
 _SMALL = 2**20  # bytes that need no look at how much memory there is
+_FEW = 1000  # saved times that are remembered as checked
 
 
 def solve(
@@ -78,14 +79,14 @@ def solve(
     if not isinstance(prob, ODEProblem):
         raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
-    leaves = pytree.tree_leaves(prob.u0)
+    leaves = prob.inputs.u
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
     in_julia = isinstance(prob.f, JuliaFunction)
     name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
     reltol, abstol = tolerances(prob, reltol, abstol)
     ts = save_times(prob, saveat)
-    _check_memory(sum(x.numel() for x in leaves), ts.numel())
+    _check_memory(prob.inputs.u_layout.size, ts.numel())
     steps = {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
     if name == "embedded":
         if alg is not None:
@@ -112,11 +113,11 @@ def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
         return prepare_julia(prob)
     if route == "callback":
         return callback.prepare_callback(prob)
-    return prepare(prob.f, _time_like(prob.tspan[0], pytree.tree_leaves(prob.u0)[0]), prob.u0, prob.p)
+    return prepare_for(prob.f, prob.tspan[0], prob.inputs)
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
-    on_device = pytree.tree_leaves(prob.u0)[0].device.type != "cpu"
+    on_device = prob.inputs.u[0].device.type != "cpu"
     if alg is None:
         return route == "callback" or (on_device and route is None and prob.mass_matrix is None)
     eager = alg.embedded == "torchdiffeq"
@@ -144,7 +145,7 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
         abstol = abstol.detach().cpu().double().numpy()
-    single = pytree.tree_leaves(prob.u0)[0].dtype is torch.float32 and alg.package != "Sundials"
+    single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
                              reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
                              **steps)  # fmt: skip
@@ -152,10 +153,9 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
 
 def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
-    leaves = pytree.tree_leaves(prob.u0)
+    leaves = prob.inputs.u
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    parameters = pytree.tree_leaves(prob.p) if prob.p is not None else []
-    inputs = _to_host([*leaves, *parameters, *program.captured], prob)
+    inputs = _to_host([*leaves, *prob.inputs.p, *program.captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
     call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
     u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
@@ -263,7 +263,7 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
     Raises:
         InvalidInputError: no times, times outside the span, or not strictly monotone from t0 towards t1.
     """
-    device = pytree.tree_leaves(prob.u0)[0].device
+    device = prob.inputs.u[0].device
     if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
         t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
@@ -275,7 +275,7 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
 
 
 def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
-    if ts.ndim == 1 and ts.size and _in_order_within(ts if t1 > t0 else -ts, *((t0, t1) if t1 > t0 else (-t0, -t1))):
+    if ts.ndim == 1 and ts.size and (_fit if ts.size <= _FEW else _fit.__wrapped__)(ts.tobytes(), t0, t1):
         return
     got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
     if ts.ndim != 1 or ts.size == 0:
@@ -295,9 +295,13 @@ def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
                                 fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
 
 
-def _in_order_within(ts: np.ndarray, low: float, high: float) -> bool:
+@functools.lru_cache(64)  # a training loop asks for the same times at each of its steps
+def _fit(times: bytes, t0: float, t1: float) -> bool:
     """Whether all is well, told quickly; False for a NaN too."""
-    return low <= ts[0] and ts[-1] <= high and np.less(ts[:-1], ts[1:]).all()
+    ts, low, high = np.frombuffer(times), t0, t1
+    if t1 < t0:
+        ts, low, high = -ts, -t0, -t1
+    return bool(low <= ts[0] and ts[-1] <= high and (ts[:-1] < ts[1:]).all())
 
 
 def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
@@ -311,7 +315,7 @@ def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
 
 def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
     """Both tolerances, checked, with the defaults of the state's dtype."""
-    leaf = pytree.tree_leaves(prob.u0)[0]
+    leaf = prob.inputs.u[0]
     default = _DEFAULT_TOLERANCES[leaf.dtype]
     reltol = default[0] if reltol is None else reltol
     abstol = default[1] if abstol is None else abstol
@@ -335,10 +339,12 @@ def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float
 
 
 def _tolerance_per_state(prob: ODEProblem, abstol: Any) -> torch.Tensor:
-    u_leaves, u_spec = pytree.tree_flatten(prob.u0)
+    u_leaves = prob.inputs.u
     leaves, spec = pytree.tree_flatten(abstol)
     tensors = [torch.as_tensor(x, dtype=torch.float64) for x in leaves]
-    if spec != u_spec or any(x.shape not in (u.shape, ()) for x, u in zip(tensors, u_leaves, strict=True)):
+    if spec != prob.inputs.u_layout.spec or any(
+        x.shape not in (u.shape, ()) for x, u in zip(tensors, u_leaves, strict=True)
+    ):
         raise InvalidInputError("abstol must be a number, or one per state in the structure of u0.",
                                 got=f"shapes {[list(x.shape) for x in tensors]}", fix="abstol=1e-8")  # fmt: skip
     return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
@@ -366,7 +372,3 @@ def _check_memory(n: int, saved: int) -> None:
             got=f"{n} states, {saved} saved times",
             fix="save fewer times, split the state, or raise pysciml.config.memory_limit",
         )
-
-
-def _time_like(t: Any, leaf: torch.Tensor) -> torch.Tensor:
-    return torch.as_tensor(t, dtype=leaf.dtype, device=leaf.device).detach()

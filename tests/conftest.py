@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from pysciml.config import OPTIONS, config
+from pysciml.engines import select
 from pysciml.engines.julia import environment
 from pysciml.errors import PySciMLError
 
@@ -90,7 +91,7 @@ def seeds() -> None:
 @pytest.fixture
 def no_julia(monkeypatch):
     """A machine where no Julia is set up for pysciml, and none runs in this process."""
-    monkeypatch.setattr("pysciml.engines.julia.runtime.started", lambda: False)
+    select._julia.cache_clear()  # an engine found by an earlier test
     monkeypatch.setenv("PYTHON_JULIAPKG_PROJECT", "/nowhere")
     with config.override(julia_exe=None, julia_project=None):
         yield

@@ -74,6 +74,11 @@ def garbage() -> None:
     evaluate("() -> (GC.gc(); nothing)")
 
 
+def kept() -> int:
+    """How many values Julia keeps for Python, those among them that the next call lets go."""
+    return evaluate("begin import PySciML; () -> count(!isnothing, PySciML.KEPT) end")
+
+
 def allocate() -> None:
     """Makes garbage enough for several collections: 800 MB in small pieces."""
     evaluate("() -> (for _ in 1:100_000; global x = rand(1000); end; nothing)")

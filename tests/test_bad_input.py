@@ -247,6 +247,17 @@ def test_exceptions_of_f_arrive_unchanged():
         ps.solve(plain(f))
 
 
+@pytest.mark.parametrize("name", ["u0", "p"])
+def test_a_tensor_that_changes_its_shape_under_a_problem_is_noticed(name):
+    prob = problem(u0=vector(1.0, 1.0), p=RATES.clone())
+    ps.solve(prob)
+    getattr(prob, name).data = vector(1.0)
+    with pytest.raises(ps.InvalidInputError, match="changed its shape") as caught:
+        ps.solve(prob)
+    assert "1 states" in caught.value.got or "1 parameters" in caught.value.got
+    assert "ODEProblem" in caught.value.fix
+
+
 def test_a_huge_state_says_what_it_would_take():
     big = torch.zeros(1, dtype=F64).expand(300_000)
     with ps.config.override(memory_limit=10**8), pytest.raises(ps.InvalidInputError, match="GiB") as caught:

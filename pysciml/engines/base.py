@@ -7,7 +7,7 @@ fit) sees no solver. Every engine passes `tests/contract`.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -17,8 +17,7 @@ from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
 
 
-@dataclass(frozen=True, eq=False)
-class Request:
+class Request(NamedTuple):
     """One solve.
 
     Attributes:

@@ -73,13 +73,20 @@ def engine(name: str) -> Engine:
     Raises:
         EngineMissingError: it is not here; says how to get it.
     """
-    if name == "julia":
-        from pysciml.engines.julia import environment, runtime
-        from pysciml.engines.julia.engine import JuliaEngine
+    return _julia() if name == "julia" else _embedded()
 
-        if not runtime.started():  # a look at files that would cost each solve half a millisecond
-            environment.required()
-        return JuliaEngine()
+
+@cache
+def _julia() -> Engine:
+    from pysciml.engines.julia import environment
+    from pysciml.engines.julia.engine import JuliaEngine
+
+    environment.required()
+    return JuliaEngine()
+
+
+@cache
+def _embedded() -> Engine:
     from pysciml.engines.embedded.sundials import SundialsEngine  # imports CasADi: only when it solves
 
     return SundialsEngine()

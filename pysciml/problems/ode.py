@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
-from pysciml.rhs.parameters import as_floating, leaf_names
+from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
 
 Time = float | torch.Tensor
 
@@ -58,6 +59,11 @@ class ODEProblem:
             object.__setattr__(self, "p", as_floating(self.p, "p"))
         if self.mass_matrix is not None:
             object.__setattr__(self, "mass_matrix", _check_mass_matrix(self.mass_matrix, self.u0))
+
+    @cached_property
+    def inputs(self) -> Inputs:
+        """The tensors of the state and of p, and their structures."""
+        return Inputs.of(self.u0, self.p)
 
     def remake(self, **changes: Any) -> ODEProblem:
         """The same problem with some fields changed: `prob.remake(u0=..., tspan=...)`."""

@@ -122,8 +122,7 @@ class Hole:
         return y if self.outputs == self.n else torch.cat([y, y.new_zeros(self.n - self.outputs)])
 
     def prepare(self) -> tuple[Program, CompiledRHS]:
-        t = torch.zeros((), dtype=self.dtype, device=self.device)
-        return prepare(self, t, t.new_full((self.n,), 0.5))
+        return prepare(self, 0.0, torch.full((self.n,), 0.5, dtype=self.dtype, device=self.device))
 
 
 def _hole(name: Any, value: Any) -> Hole:

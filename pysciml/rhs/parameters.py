@@ -34,14 +34,15 @@ class Layout:
     def offsets(self) -> tuple[int, ...]:
         return tuple(int(o) for o in np.cumsum([0, *self.sizes]))
 
-    @property
+    @cached_property
     def size(self) -> int:
         return self.offsets[-1]
 
     def unflatten(self, flat: torch.Tensor) -> Any:
         """A (..., size) tensor as the pytree, each leaf (..., *shape)."""
         if len(self.shapes) == 1:
-            leaves = [flat.reshape(flat.shape[:-1] + self.shapes[0])]
+            shape = self.shapes[0]
+            leaves = [flat if len(shape) == 1 else flat.reshape(flat.shape[:-1] + shape)]
         else:
             pieces = flat.split(self.sizes, dim=-1)
             leaves = [x.reshape(x.shape[:-1] + s) for x, s in zip(pieces, self.shapes, strict=True)]
@@ -59,6 +60,30 @@ def flatten(tree: Any) -> tuple[list[torch.Tensor], Layout]:
     return leaves, Layout(spec, tuple(tuple(x.shape) for x in leaves))
 
 
+@dataclass(frozen=True, eq=False)
+class Inputs:
+    """What a right-hand side is called with besides the time.
+
+    Attributes:
+        u, p: leaves of the state and of the parameters. u_layout, p_layout: where they lie; no layout without p.
+        facts: what a compiled form is made for: shapes, dtypes, devices and structures.
+    """
+
+    u: list[torch.Tensor]
+    u_layout: Layout
+    p: list[torch.Tensor]
+    p_layout: Layout | None
+    facts: tuple
+
+    @classmethod
+    def of(cls, u: Any, p: Any = None) -> Inputs:
+        """Those of a state and parameters, pytrees of tensors; `p` may be None."""
+        u_leaves, u_layout = flatten(u)
+        p_leaves, p_layout = ([], None) if p is None else flatten(p)
+        facts = tuple((x.shape, x.dtype, x.device) for x in (*u_leaves, *p_leaves))
+        return cls(u_leaves, u_layout, p_leaves, p_layout, (facts, u_layout.spec, p_layout and p_layout.spec))
+
+
 def to_numpy(x: torch.Tensor) -> np.ndarray:
     """The values in float64, sharing memory where they can."""
     if x.dtype is torch.float64 and x.device.type == "cpu":
@@ -70,13 +95,16 @@ def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
     """One float64 vector of all leaves, row-major, copied."""
     if not leaves:
         return np.zeros(0)
-    flat = torch.cat([x.detach().reshape(-1) for x in leaves])
-    return to_numpy(flat)
+    if len(leaves) == 1:  # of which torch would make no copy
+        return to_numpy(leaves[0]).flatten()
+    return to_numpy(torch._utils._flatten_dense_tensors(leaves))
 
 
 def all_finite(values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
-    return bool(np.isfinite(values).all())
+    flat = values.ravel()
+    # A sum of squares is finite only if all of them are. It is infinite for large values too: then all are looked at.
+    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def leaf_names(tree: Any, root: str) -> list[str]:

@@ -13,7 +13,7 @@ import inspect
 import linecache
 import os
 import sys
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from traceback import walk_stack, walk_tb
 from types import CodeType, FrameType, TracebackType
 from typing import Any
@@ -27,6 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from pysciml.errors import TraceError
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
+_COMPILED = os.path.join(_TORCH, "_dynamo", "eval_frame.py")  # through which a function under torch.compile is called
 _OURS = os.path.dirname(os.path.dirname(os.path.abspath(__file__))) + os.sep
 
 _READS = {
@@ -116,6 +117,7 @@ class Recorder(Watch):
         calls: the calls themselves with their results. wrapped: whether f transforms functions with torch.func.
         made: ids of all results, from `Births`, for an f that does.
         cuts: what f did that can make torch's gradient another one than the derivative of its values.
+        under_compile: whether something under torch.compile ran.
     """
 
     def __init__(self, inputs: Sequence[torch.Tensor], made: Container[int] | None = None):
@@ -125,7 +127,7 @@ class Recorder(Watch):
         self.captured: list[torch.Tensor] = []
         self.constants: list[torch.Tensor] = []
         self.calls: list[tuple] = []
-        self.wrapped = False
+        self.wrapped = self.under_compile = False
         self.cuts: list[str] = []
         self._storages = {x.untyped_storage().data_ptr(): "the state, the time or a parameter" for x in inputs}
 
@@ -146,7 +148,9 @@ class Recorder(Watch):
         return out
 
     def _note_cut(self, name: str, args: tuple, kwargs: dict, live: bool) -> None:
-        function = _custom_function(sys._getframe(2))
+        frames = list(_frames_of_f(sys._getframe(2)))
+        self.under_compile = self.under_compile or any(code.co_filename == _COMPILED for code in frames)
+        function = next(filter(_is_custom, frames), None)
         if function is not None:
             self.log.append(("function", function))
             self.cuts.append("a torch.autograd.Function")
@@ -257,20 +261,18 @@ def _training(name: str, args: tuple, kwargs: dict) -> bool:
     return bool(args[place] if len(args) > place else kwargs.get("training", default)) and probability != 0.0
 
 
-def _custom_function(frame: FrameType | None) -> Any:
-    """The code of the torch.autograd.Function's `forward` that this call is made in, if it is."""
-    while frame is not None:
-        code = frame.f_code
-        if code.co_name == "apply" and code.co_filename.startswith(_OURS):
-            return None
-        if (
-            code.co_name == "forward"
-            and code.co_varnames[:1] != ("self",)
-            and code in _forwards(torch.autograd.Function)
-        ):
-            return code
+def _frames_of_f(frame: FrameType | None) -> Iterator[CodeType]:
+    """The code of every frame from `frame` up to where f was called."""
+    while frame is not None and not (frame.f_code.co_name == "apply" and frame.f_code.co_filename.startswith(_OURS)):
+        yield frame.f_code
         frame = frame.f_back
-    return None
+
+
+def _is_custom(code: CodeType) -> bool:
+    """Whether it is the `forward` of a torch.autograd.Function."""
+    return (
+        code.co_name == "forward" and code.co_varnames[:1] != ("self",) and code in _forwards(torch.autograd.Function)
+    )
 
 
 def _forwards(base: type) -> set[CodeType]:

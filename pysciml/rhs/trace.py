@@ -24,7 +24,7 @@ from pysciml.rhs import aten, replay
 from pysciml.rhs.base import KINDS, CompiledRHS
 from pysciml.rhs.dispatch import GraphTracer, trace_calls
 from pysciml.rhs.graph import Builder, Graph, Node, evaluate
-from pysciml.rhs.parameters import Layout, flatten
+from pysciml.rhs.parameters import Inputs, Layout
 from pysciml.rhs.record import Births, Recorder, Watch, definition, located
 from pysciml.rhs.rewrites import REWRITES
 from pysciml.rhs.sparsity import Sparsity
@@ -45,6 +45,7 @@ class Program:
         inputs: what t, u and p look like: shapes, dtypes, devices and structures.
         cuts: what in f can make torch's gradient another one than the derivative of its values, such as detach.
         wrapped: whether f transforms functions with torch.func.
+        under_compile: whether something in f may be under torch.compile.
     """
 
     f: Callable
@@ -59,10 +60,17 @@ class Program:
     inputs: Any
     cuts: tuple[str, ...] = ()
     wrapped: bool = False
+    under_compile: bool = True
 
     @property
     def parameters(self) -> list[torch.Tensor]:
         return [*self.p, *self.captured]
+
+    def of(self, f: Callable | None) -> Program:
+        """The same program, of another callable."""
+        other = object.__new__(Program)
+        other.__dict__.update(self.__dict__, f=f)
+        return other
 
     def call(
         self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]
@@ -77,7 +85,7 @@ class Program:
         """f itself; what is under torch.compile runs eagerly."""
         state = pytree.tree_unflatten(list(u), self.u_layout.spec)
         args = (t, state) if self.p_layout is None else (t, state, pytree.tree_unflatten(list(p), self.p_layout.spec))
-        if "torch._dynamo.eval_frame" not in sys.modules:
+        if not self.under_compile or "torch._dynamo.eval_frame" not in sys.modules:
             return self.f(*args)
         with torch.compiler.set_stance("force_eager"):
             return self.f(*args)
@@ -117,59 +125,61 @@ def _was_made(x: torch.Tensor) -> bool:
     return isinstance(mode, GraphTracer) and mode.made(x)
 
 
-def prepare(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> tuple[Program, CompiledRHS]:
+def prepare(f: Callable, t: Any, u: Any, p: Any = None) -> tuple[Program, CompiledRHS]:
     """The program f is now and its compiled form, by the shortest way that is sure. Arguments as of `record`."""
-    u_leaves, u_layout = flatten(u)
-    p_leaves, p_layout = ([], None) if p is None else flatten(p)
-    known = replay.recall(f, _describe(t, u_leaves, u_layout, p_leaves, p_layout))
+    return prepare_for(f, t, Inputs.of(u, p))
+
+
+def prepare_for(f: Callable, t: Any, inputs: Inputs) -> tuple[Program, CompiledRHS]:
+    """`prepare`, of leaves and structures that are known already."""
+    known = replay.recall(f, _described(inputs))
     if known is not None:
         return known
-    program, recorder, out = _record(f, t, u_leaves, u_layout, p_leaves, p_layout)
+    program, recorder, out = _record(f, t, inputs)
     rhs = compiled(program)
     if not recorder.wrapped:
         replay.remember(f, program, rhs, recorder.calls, out)
     return program, rhs
 
 
-def record(f: Callable, t: torch.Tensor, u: Any, p: Any = None) -> Program:
+def record(f: Callable, t: Any, u: Any, p: Any = None) -> Program:
     """Runs f once at (t, u, p) and lists what it did.
 
     Args:
-        f: `f(t, u)`, or `f(t, u, p)` when p is not None. t: scalar tensor. u, p: pytrees of floating tensors.
+        f: `f(t, u)`, or `f(t, u, p)` when p is not None. t: a number or scalar tensor; f gets it as a tensor like u.
+        u, p: pytrees of floating tensors.
 
     Raises:
         TraceError: f does what a compiled right-hand side cannot: names the operation, the line and the way out.
         InvalidInputError: f returned another structure, shape or dtype than u has.
         Exception: whatever f itself raises, unchanged.
     """
-    u_leaves, u_layout = flatten(u)
-    p_leaves, p_layout = ([], None) if p is None else flatten(p)
-    return _record(f, t, u_leaves, u_layout, p_leaves, p_layout)[0]
+    return _record(f, t, Inputs.of(u, p))[0]
 
 
-def _describe(t, u_leaves, u_layout, p_leaves, p_layout) -> tuple:
-    inputs = tuple((x.shape, x.dtype, x.device) for x in (t, *u_leaves, *p_leaves))
-    return inputs, u_layout.spec, None if p_layout is None else p_layout.spec, torch.get_default_dtype()
+def _described(inputs: Inputs) -> tuple:
+    return inputs.facts, torch.get_default_dtype()
 
 
-def _record(f, t, u_leaves, u_layout, p_leaves, p_layout) -> tuple[Program, Recorder, Any]:
-    description = _describe(t, u_leaves, u_layout, p_leaves, p_layout)
-    t, u_leaves = t.detach().clone(), [x.detach().clone() for x in u_leaves]
-    program = Program(f, t, u_leaves, [x.detach() for x in p_leaves], u_layout, p_layout, [], [], None, description)
-    inputs = [t, *program.u, *program.p]
-    recorder = Recorder(inputs)
-    out = _watch(program, recorder, inputs)
+def _record(f: Callable, t: Any, inputs: Inputs) -> tuple[Program, Recorder, Any]:
+    description = _described(inputs)
+    u, p = [x.detach().clone() for x in inputs.u], [x.detach() for x in inputs.p]
+    t = torch.as_tensor(t, dtype=u[0].dtype, device=u[0].device).detach().clone()
+    program = Program(f, t, u, p, inputs.u_layout, inputs.p_layout, [], [], None, description)
+    given = [t, *u, *p]
+    recorder = Recorder(given)
+    out = _watch(program, recorder, given)
     unknown = any(id(x) not in recorder.slots for x in pytree.tree_leaves(out))
     if recorder.wrapped or unknown:  # torch.func hands back tensors that a Recorder cannot tell from captured ones
         births = Births()
-        recorder = Recorder(inputs, made=births.ids)
+        recorder = Recorder(given, made=births.ids)
         with births:
-            out = _watch(program, recorder, inputs)
-    leaves = _derivative(out, u_layout)
+            out = _watch(program, recorder, given)
+    leaves = _derivative(out, program.u_layout)
     _check_derivative(leaves, program.u)
     program.captured, program.constants, program.cuts = recorder.captured, recorder.constants, tuple(recorder.cuts)
     ends = tuple(map(recorder.encode, leaves))  # before the log, which this may add to
-    program.wrapped = recorder.wrapped
+    program.wrapped, program.under_compile = recorder.wrapped, recorder.under_compile
     program.signature = (tuple(recorder.log), ends, description)
     return program, recorder, out
 
@@ -349,7 +359,8 @@ def check_against_torch(program: Program, graph: Graph) -> None:
 
 
 def _differs(program: Program, ours: torch.Tensor, truth: torch.Tensor) -> TraceError:
-    again = _record(program.f, program.t, program.u, program.u_layout, program.p, program.p_layout)[0]
+    u, p = ([x.detach() for x in xs] for xs in (program.u, program.p))
+    again = _record(program.f, program.t, Inputs(u, program.u_layout, p, program.p_layout, program.inputs[0]))[0]
     changes = again.signature != program.signature
     location, source = definition(program.f)
     return TraceError(

@@ -395,3 +395,27 @@ def test_the_cache_is_bounded(monkeypatch):
     assert len(tracing._cache) == 5
     first = compiled(record(lambda t, u: u * 7.5, T, U))
     assert first in tracing._cache.values()
+
+
+def test_a_part_put_under_torch_compile_between_solves_is_noticed():
+    """What was recorded without it is replayed without its stance, so it starts in the middle of a replay."""
+
+    class Model(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.net = nn.Linear(2, 2).double()
+
+        def forward(self, t, u):
+            return self.net(u)
+
+    model, u = Model(), torch.ones(2, dtype=torch.float64)
+    plain, rhs = prepare(model, 0.0, u)
+    assert not plain.under_compile
+    model.net = torch.compile(model.net, backend="eager")
+    compiled_part, same = prepare(model, 0.0, u)
+    assert compiled_part.under_compile
+    assert same is rhs
+    model.net = torch.compile(nn.Sequential(model.net, nn.Tanh()), backend="eager")
+    other = prepare(model, 0.0, u)[1]
+    assert other is not rhs
+    assert prepare(model, 0.0, u)[1] is other

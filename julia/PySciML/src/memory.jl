@@ -5,7 +5,7 @@
     Table(address)
 
 Reads a table of (address, length) pairs of 64-bit integers, one an array. What they show must stay where it is during
-the call, and be contiguous.
+the call, and be contiguous. (0, 0) is an array of nothing.
 """
 struct Table
     entries::Ptr{Int}
@@ -53,15 +53,15 @@ addresses() = Int[
 """
     solve_at!(table, model, alg)
 
-`solve!` with the arrays out, counts, numbers, u0, p, mass, ts and abstol in a table, where the numbers are t0, t1,
-reltol, checkpoints, dt, dtmax and maxiters, NaN for what is not given. Returns the number of the `Run`.
+`solve!` with the arrays out, numbers, u0, p, mass, ts and abstols in a table. The numbers are four places for the counts,
+then t0, t1, reltol, abstol (for all states, where there are no abstols), checkpoints, dt, dtmax and maxiters, NaN for
+what is not given. Returns the number of the `Run`.
 """
 function solve_at!(all::Table, model, alg)
-    F = Float64
-    out, counts, u0 = at(all, F, 1), at(all, Int, 2), at(all, F, 4)
-    t0, t1, reltol, checkpoints, dt, dtmax, maxiters = at(all, F, 3)
-    return keep(solve!(columns(out, length(u0)), counts, model, alg, u0, at(all, F, 5), at(all, F, 6), t0, t1,
-        at(all, F, 7), reltol, at(all, F, 8), Int(checkpoints), steps(dt, dtmax, maxiters)))
+    out, numbers, u0, p, mass, ts, abstols = ntuple(i -> at(all, Float64, i), 7)
+    t0, t1, reltol, abstol, checkpoints, dt, dtmax, maxiters = view(numbers, 5:12)
+    return keep(solve!(columns(out, length(u0)), view(numbers, 1:4), model, alg, u0, p, mass, t0, t1, ts, reltol,
+        isempty(abstols) ? abstol : abstols, Int(checkpoints), steps(dt, dtmax, maxiters)))
 end
 
 """The options of a solve that restrict its steps; NaN stands for none."""
@@ -74,13 +74,14 @@ end
 """
     adjoint_at!(table, run, sensealg, alg)
 
-`adjoint!` with the arrays du0, dp, counts, ts, cotangents and tolerances (reltol, abstol) in a table.
+`adjoint!` with the arrays du0 and dp as one, numbers, ts and cotangents in a table. The numbers are four places for the
+counts, then reltol and abstol.
 """
 function adjoint_at!(all::Table, run, sensealg, alg)
-    F = Float64
-    du0, dp, counts, ts = at(all, F, 1), at(all, F, 2), at(all, Int, 3), at(all, F, 4)
-    reltol, abstol = at(all, F, 6)
-    adjoint!(du0, dp, counts, run, sensealg, alg, ts, columns(at(all, F, 5), length(du0)), reltol, abstol)
+    gradient, numbers, ts, cotangents = ntuple(i -> at(all, Float64, i), 4)
+    n = length(run.sol.prob.u0)
+    adjoint!(view(gradient, 1:n), view(gradient, (n + 1):length(gradient)), view(numbers, 1:4), run, sensealg, alg, ts,
+        columns(cotangents, n), numbers[5], numbers[6])
     return 1
 end
 

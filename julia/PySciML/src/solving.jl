@@ -30,20 +30,23 @@ end
 
 Solves a model and writes the states at `ts` to the columns of `out` (n, k) and what the solver counted to `counts`.
 
-`checkpoints` is the number of steps between the states that are kept for a gradient; 0 keeps a dense solution. Returns
-a `Run`. Throws `Stopped` if the end was not reached.
+`abstol` is one for all states, or a vector. `checkpoints` is the number of steps between the states that are kept for a
+gradient; 0 keeps a dense solution. Returns a `Run`. Throws `Stopped` if the end was not reached.
 """
 function solve!(out, counts, model::AbstractModel, alg, u0, p, mass, t0, t1, ts, reltol, abstol, checkpoints, options)
     # What comes from Python is copied to plain vectors first, so that the solve is the one that was compiled already.
     T = number(model)
     prob = ODEProblem(ode_function(model, Vector{T}(mass)), Vector{T}(u0), (T(t0), T(t1)), Vector{T}(p))
-    tolerances = T(reltol), length(abstol) == 1 ? T(only(abstol)) : Vector{T}(abstol)
+    tolerances = T(reltol), tolerance(T, abstol)
     steps = (; (Symbol(k) => v for (k, v) in options)..., consistent(prob.f.mass_matrix)...)
     run, states, work = forward(prob, alg, tolerances..., Vector{T}(ts), Int(checkpoints), steps)
     copyto!(out, states)
     copyto!(counts, work)
     return run
 end
+
+tolerance(::Type{T}, abstol::Number) where {T} = T(abstol)
+tolerance(::Type{T}, abstol) where {T} = length(abstol) == 1 ? T(only(abstol)) : Vector{T}(abstol)
 
 """Whether a mass matrix has zeros."""
 is_dae(mass) = mass isa Diagonal && any(iszero, mass.diag)

@@ -229,7 +229,7 @@ class SundialsEngine:
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         # CasADi keeps no dense output, so this is one more solve, saved at other times: exact to the same tolerance.
-        return self.solve(replace(request, ts=ts))
+        return self.solve(request._replace(ts=ts))
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         if isinstance(request.sensealg, ForwardSensitivity):

@@ -64,10 +64,13 @@ def columns(rows: np.ndarray) -> np.ndarray:
     return rows.T
 
 
-def table(*arrays: np.ndarray) -> array:
+def table(*arrays: np.ndarray | None) -> array:
     """Where arrays lie and how long they are, as Julia's `Table` reads it. All must live as long as it does."""
     entries: list[int] = []
     for x in arrays:
+        if x is None:
+            entries += (0, 0)
+            continue
         if not x.flags.c_contiguous or x.itemsize != 8:
             raise TypeError(f"Julia reads contiguous arrays of 64 bits, not {x.dtype} with strides {x.strides}")
         entries += (addressof(_start(x)), x.size)
@@ -83,10 +86,11 @@ _start: Callable[..., ctypes.Array] = (ctypes.c_char * 0).from_buffer  # numpy's
 
 
 def numbers(request: Request) -> np.ndarray:
-    """The numbers of a solve, as `solve_at!` reads them; NaN stands for what was not given."""
+    """The numbers of a solve, as `solve_at!` reads them: counts to come, then NaN for what was not given."""
+    abstol = request.abstol if isinstance(request.abstol, float) else _NAN
     checkpoints = getattr(request.sensealg, "checkpoints", None) or 0
     steps = [_NAN if x is None else x for x in (request.dt, request.dtmax, request.maxiters)]
-    return np.array((request.t0, request.t1, request.reltol, checkpoints, *steps), dtype=np.float64)
+    return np.array((0, 0, 0, 0, request.t0, request.t1, request.reltol, abstol, checkpoints, *steps), dtype=np.float64)
 
 
 @functools.cache

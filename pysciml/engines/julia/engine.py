@@ -32,9 +32,6 @@ _SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, Backsol
 _NEVER_BACKWARD = ("FBDF", "QNDF")
 
 
-_NONE = np.zeros(0)
-
-
 class JuliaEngine:
     """Right-hand sides of every route on Julia's solvers."""
 
@@ -65,13 +62,14 @@ class JuliaEngine:
             )  # fmt: skip
 
     def solve(self, request: Request) -> Trajectory:
-        u, counts = np.empty((request.ts.size, request.rhs.n)), np.zeros(4, dtype=np.int64)
+        u, numbers = np.empty((request.ts.size, request.rhs.n)), bridge.numbers(request)
         start = time.perf_counter()
-        model, alg, mass, abstol = forward_settings(request)
-        where = bridge.table(u, counts, bridge.numbers(request), request.u0, request.p, mass, request.ts, abstol)
+        model, alg = forward_settings(request)
+        abstols = None if isinstance(request.abstol, float) else request.abstol
+        where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, abstols)
         made = julia_algorithm(alg)  # held here: what nobody holds is let go before a call
         number = entered(request, "forward", "solve_at", bridge.address(where), model.number, made.number)
-        stats = counted(counts, request.alg, time.perf_counter() - start)
+        stats = counted(numbers, request.alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
         return Trajectory(u, stats, handle=Held(number))
 
@@ -81,30 +79,30 @@ class JuliaEngine:
         return Trajectory(u, trajectory.stats, handle=trajectory.handle)
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
-        n, flat, counts = request.rhs.n, np.empty(request.rhs.n + request.rhs.m), np.zeros(4, dtype=np.int64)
+        flat = np.empty(request.rhs.n + request.rhs.m)
         start = time.perf_counter()
         alg, tolerances = backward_settings(request)
-        where = bridge.table(flat[:n], flat[n:], counts, request.ts, cotangents, np.array(tolerances))
+        numbers = np.array((0, 0, 0, 0, *tolerances), dtype=np.float64)
+        where = bridge.table(flat, numbers, request.ts, cotangents)
         made, sensealg = julia_algorithm(alg), bridge.name(request.sensealg.name)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
                 made.number)  # fmt: skip
-        stats = counted(counts, alg, time.perf_counter() - start)
+        stats = counted(numbers, alg, time.perf_counter() - start)
         _check_finite(flat, request, "backward")
-        return Pullback(flat, n, stats)
+        return Pullback(flat, request.rhs.n, stats)
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
 
 
-def forward_settings(request: Request) -> tuple[Any, Algorithm, np.ndarray, np.ndarray]:
-    """What a solve needs besides its numbers: the model, the algorithm, the mass matrix, the absolute tolerances."""
+def forward_settings(request: Request) -> tuple[Any, Algorithm]:
+    """What a solve needs besides its numbers: the model and the algorithm."""
     alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
     if alg.autonomous and hasattr(request.rhs, "graph"):
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
     if request.mass is not None and not request.mass.all():
         call("load_initialization")
-    mass = _NONE if request.mass is None else request.mass
-    return bridge.model(request, _parts(request, alg)), alg, mass, np.atleast_1d(np.asarray(request.abstol, float))
+    return bridge.model(request, _parts(request, alg)), alg
 
 
 def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]:
@@ -160,8 +158,8 @@ def _backward_algorithm(request: Request) -> Algorithm:
 
 
 def counted(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
-    """What Julia counted."""
-    nf, njacs, naccept, nreject = counts.tolist()
+    """What Julia counted, the first four of these numbers."""
+    nf, njacs, naccept, nreject = map(int, counts.tolist()[:4])
     return Stats(nf=nf, njacs=njacs, naccept=naccept, nreject=nreject, wall_time=wall_time, engine="julia",
                  alg=alg.name)  # fmt: skip
 

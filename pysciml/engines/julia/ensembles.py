@@ -41,8 +41,9 @@ def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool) -> T
         np.empty(count),
     )
     start = time.perf_counter()
-    model, alg, mass, abstol = forward_settings(request)
-    where = bridge.table(u, counts, u0, p, mass, request.ts, abstol, stopped)
+    model, alg = forward_settings(request)
+    abstol = np.atleast_1d(np.asarray(request.abstol, float))
+    where = bridge.table(u, counts, u0, p, request.mass, request.ts, abstol, stopped)
     sizes = count, request.rhs.n, request.rhs.m
     runs = called(
         request, "forward", "solve_many_at!", bridge.address(where), *sizes, model, julia_algorithm(alg), request.t0,

@@ -152,9 +152,12 @@ def _enter(name: str, integers: tuple[int, ...]) -> int:
 
 
 def _let_go() -> None:
-    with contextlib.suppress(IndexError):  # another thread may have let go the last one
-        while _discarded:
-            _State.entries["let_go"](_discarded.popleft())
+    while _discarded:
+        try:
+            number = _discarded.popleft()
+        except IndexError:  # another thread has let go the last one
+            return
+        _State.entries["let_go"](number)
 
 
 def _entry(name: str) -> Any:

@@ -57,6 +57,8 @@ def test_both_garbage_collectors_run_while_threads_solve():
         WORK
         + """
 alone = [one(k) for k in range(4)]
+julia_calls.solve()
+kept = julia_calls.kept()
 stop, counts, wrong = time.monotonic() + 12, dict.fromkeys(("solves", "python", "julia", "dropped"), 0), []
 handles = queue.SimpleQueue()
 
@@ -89,7 +91,7 @@ while not handles.empty():
     handles.get()
 julia_calls.solve()
 julia_calls.garbage()
-print(wrong, all(counts.values()), len(runtime._discarded))
+print(wrong, all(counts.values()), julia_calls.kept() - kept)
 """
     )
     assert printed.splitlines() == ["[] True 0"]
