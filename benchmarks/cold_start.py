@@ -38,13 +38,12 @@ def timed(owner, attribute, name):
         try:
             return call(*args)
         finally:
-            piece(name(args) if callable(name) else name, begun)
+            piece(name, begun)
     setattr(owner, attribute, wrapper)
 
 timed(runtime, "_start", "juliacall and PySciML")
 timed(runtime, "_load", "PySciML")
 timed(bridge, "model", "model")
-timed(runtime, "_invoke", lambda args: "SciMLSensitivity" if args[0] == "load_adjoints" else "calls")
 torch.set_num_threads(1)
 
 def gradient(sizes, activation):
@@ -94,8 +93,7 @@ def main(samples: int = 3) -> None:
             "python itself": times["python"], "import torch": times["torch"], "import pysciml": times["pysciml"],
             "juliacall, Julia": juliacall, "PySciML": times["PySciML"], "the model (4 parts)": model,
             "the solve": middle["forward"] - times["juliacall and PySciML"],
-            "SciMLSensitivity": times["SciMLSensitivity"],
-            "the gradient": middle["backward"] - times["SciMLSensitivity"],
+            "the gradient": middle["backward"],
         }  # fmt: skip
         print("".join(f"  {name:22}{seconds:7.2f}\n" for name, seconds in parts.items()))
     print("'the solve' and 'the gradient' hold the making of the model's parts that each needs.")
