@@ -212,7 +212,7 @@ def main(rounds: int = 7) -> dict[str, list[float]]:
         for name, run in runs.items():
             many = "torchdiffeq" not in name
             # Warm is what a training loop sees: the first runs after another's find caches that the other filled.
-            times[name] += timed(run, 40 if many else 2)[10 if many else 1 :]
+            times[name] += timed(run, 110 if many else 2)[10 if many else 1 :]
     report(first, times, results)
     return times
 

@@ -106,8 +106,14 @@ end
 
 function (g::Gauss)(integrator)
     jump!(integrator.u, g)
+    # A jump excites what is fast again. The step that was right before it is too long by orders of magnitude, and an
+    # implicit method would be told so a dozen rejections later, each with a Jacobian.
+    is_implicit(integrator.alg) && SciMLBase.auto_dt_reset!(integrator)
     return nothing
 end
+
+"""Whether an algorithm, one that does not switch, differentiates f."""
+is_implicit(alg) = hasfield(typeof(alg), :autodiff)
 
 function jump!(λ, g::Gauss)
     λ .+= view(g.cotangents, :, g.next)
