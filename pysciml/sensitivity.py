@@ -48,8 +48,9 @@ class SensitivityAlgorithm:
 class GaussAdjoint(SensitivityAlgorithm):
     """Continuous adjoint; the parameter gradient is a quadrature over the backward solution. The default.
 
-    In the julia engine: Gauss quadrature of SciMLSensitivity.jl. In the embedded engine: the checkpointed adjoint of
-    CVODES/IDAS, whose parameter quadrature is integrated with the adjoint.
+    In the julia engine: Gauss quadrature along the steps of the backward solve, our own for compiled models, that of
+    SciMLSensitivity.jl for others. In the embedded engine: the checkpointed adjoint of CVODES/IDAS, whose parameter
+    quadrature is integrated with the adjoint.
 
     Reference: Norcliffe and Deisenroth, "Faster training of neural ODEs using Gauss-Legendre quadrature", TMLR 2023;
     Hindmarsh et al., "SUNDIALS", ACM TOMS 31 (2005).

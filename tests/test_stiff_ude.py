@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
+from finite_differences import relative_error
 from problems import robertson, vector
 
 import pysciml as ps
@@ -47,3 +49,22 @@ def test_robertson_with_a_network_for_a_rate_trains():
     assert losses[-1] < losses[0] / 100
     rate = torch.exp(model.net(data)).squeeze(-1)  # relative to the true constant, along the trajectory
     assert (rate - 1).abs().max() < 0.2
+
+
+@pytest.mark.julia
+def test_a_loose_gradient_is_near_the_tight_one_and_wastes_no_steps():
+    """Every saved time is a jump of the adjoint, after which the fast part moves again, on its own scale of time."""
+    torch.manual_seed(0)
+    model = Unknown()
+
+    def gradient(tol):
+        prob = ps.ODEProblem(model, U0, (0.0, 1e5))
+        abstol = tol * vector(1e-2, 1e-6, 1e-2)
+        sol = ps.solve(prob, ps.Rodas5P(), saveat=TIMES, reltol=tol, abstol=abstol, engine="julia")
+        model.zero_grad()
+        ((sol.u * SCALE) ** 2).mean().backward()
+        return torch.cat([x.grad.reshape(-1) for x in model.parameters()]), sol.stats.backward
+
+    loose, stats = gradient(1e-2)
+    assert relative_error(loose, gradient(1e-9)[0]) < 1e-3
+    assert stats.nreject < stats.naccept / 5
