@@ -152,7 +152,7 @@ class CasadiByHand:
         p = ca.MX.sym("p", sum(x.size for x in self.parameters))
         ode = self._equations(u, p)
         options = {"reltol": TOL, "abstol": TOL, "max_num_steps": 100_000, "steps_per_checkpoint": 450,
-                   "interpolation_type": "hermite", **options}  # fmt: skip
+                   "interpolation_type": "hermite", "quad_err_con": True, **options}  # fmt: skip
         self.solve = ca.integrator("solve", "cvodes", {"x": u, "p": p, "t": t, "ode": ode}, 0.0, TIMES.numpy(), options)
         self.adjoint = self.solve.factory("adjoint", ["x0", "p", "adj:xf"], ["adj:x0", "adj:p"])
 

@@ -67,7 +67,6 @@ from pysciml.algorithms import NDBLSRK124 as NDBLSRK124
 from pysciml.algorithms import NDBLSRK134 as NDBLSRK134
 from pysciml.algorithms import NDBLSRK144 as NDBLSRK144
 from pysciml.algorithms import ORK256 as ORK256
-from pysciml.algorithms import PFRK87 as PFRK87
 from pysciml.algorithms import QBDF as QBDF
 from pysciml.algorithms import QBDF1 as QBDF1
 from pysciml.algorithms import QBDF2 as QBDF2

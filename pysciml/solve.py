@@ -269,7 +269,8 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
     ts = saveat
     if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
-        ts = torch.as_tensor(ts, device=device).to(torch.float64)
+        # Python's numbers are float64; rounded to torch's default dtype they would lie beside where they were put.
+        ts = torch.as_tensor(ts, dtype=None if isinstance(ts, torch.Tensor) else torch.float64, device=device).double()
     _check_times(to_numpy(ts), *prob.span)
     return ts
 

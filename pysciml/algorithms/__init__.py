@@ -78,7 +78,6 @@ from pysciml.algorithms.firk import RadauIIA3 as RadauIIA3
 from pysciml.algorithms.firk import RadauIIA5 as RadauIIA5
 from pysciml.algorithms.firk import RadauIIA9 as RadauIIA9
 from pysciml.algorithms.high_order_rk import DP8 as DP8
-from pysciml.algorithms.high_order_rk import PFRK87 as PFRK87
 from pysciml.algorithms.high_order_rk import Feagin10 as Feagin10
 from pysciml.algorithms.high_order_rk import Feagin12 as Feagin12
 from pysciml.algorithms.high_order_rk import Feagin14 as Feagin14

@@ -75,6 +75,7 @@ class MEBDF2(
     BDF,
     order=2,
     adaptive=False,
+    dae=False,
     reference='Cash, "Modified extended backward differentiation formulae for the numerical solution of stiff initial '
     'value problems in ODEs and DAEs", J. Comput. Appl. Math. 125 (2000)',
 ):

@@ -30,6 +30,9 @@ class AdaptiveRadau(FIRK, order=13, variable_order=True, reference=_HAIRER):
 
 
 class GaussLegendre(
-    FIRK, order=4, reference='Hairer, Lubich and Wanner, "Geometric Numerical Integration", Springer (2006), II.1'
+    FIRK,
+    order=4,
+    dae=False,
+    reference='Hairer, Lubich and Wanner, "Geometric Numerical Integration", Springer (2006), II.1',
 ):
     """Gauss-Legendre with two stages, symplectic and A-stable, for stiff Hamiltonian problems."""

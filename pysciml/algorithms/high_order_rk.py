@@ -5,8 +5,6 @@ Left out: `QPRK98`, which converged with order 1 on a forced Lotka-Volterra syst
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from pysciml.algorithms.base import Algorithm
 
 
@@ -37,21 +35,6 @@ class TsitPap8(
     "SIAM J. Sci. Comput. 20 (1999)",
 ):
     """Tsitouras-Papakostas 8(7), an alternative to `Vern8`."""
-
-
-@dataclass(frozen=True)
-class PFRK87(
-    HighOrderRK,
-    order=8,
-    reference='Tsitouras and Simos, "Phase-fitted Runge-Kutta pairs of orders 8(7)", J. Comput. Appl. Math. 321 (2017)',
-):
-    """An 8(7) pair that keeps the phase where the frequency is right, for oscillations over long times.
-
-    Args:
-        omega: the frequency of the solution; 0 where there is none.
-    """
-
-    omega: float = 0.0
 
 
 class Feagin(

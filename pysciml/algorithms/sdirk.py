@@ -37,7 +37,7 @@ class ImplicitEuler(SDIRK, order=1, dae=True, reference=_HAIRER):
     """Backward Euler, the most robust of all, for very stiff or rough problems at very loose tolerances."""
 
 
-class ImplicitMidpoint(SDIRK, order=2, adaptive=False, dae=True, reference=_HAIRER):
+class ImplicitMidpoint(SDIRK, order=2, adaptive=False, reference=_HAIRER):
     """The implicit midpoint rule, symplectic, with fixed steps."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from itertools import pairwise
 
 import pytest
@@ -378,3 +379,32 @@ def test_solves_in_threads_give_the_same(engine):
     for (u, g), (v, h) in zip(alone, together, strict=True):
         assert torch.equal(u, v)
         assert torch.equal(g, h)
+
+
+def falling(t, u, p):
+    return torch.stack([u[1], -p[0] * torch.ones_like(u[1])])
+
+
+def shaken(t, u, p):
+    return p * torch.sin(50 * t) + 0.0 * u
+
+
+@sensitivities
+@algorithms
+@pytest.mark.parametrize(
+    ("f", "u0", "end", "exact"),
+    [(falling, vector(2.0, 0.0), 3.0, -4.5), (shaken, vector(0.0), 10.0, (1 - math.cos(500.0)) / 50)],
+    ids=["falling", "shaken"],
+)
+def test_an_adjoint_that_hardly_moves_has_its_parameters_gradient(engine, alg, sensealg, f, u0, end, exact):
+    """Its solver takes steps as long as it likes, over all that df/dp does meanwhile."""
+    p = vector(1.0).requires_grad_()
+    options = {"reltol": 1e-8, "abstol": 1e-8, "engine": engine, "sensealg": sensealg}
+    ps.solve(ps.ODEProblem(f, u0, (0.0, end), p), alg, saveat=[end], **options).u[-1, 0].backward()
+    assert p.grad.item() == pytest.approx(exact, abs=1e-5)
+
+
+def test_saved_times_in_a_list_are_those_numbers(engine):
+    """A list of Python's numbers is not rounded to float32 on its way."""
+    sol = ps.solve(ps.ODEProblem(lambda t, u: -u, vector(1.0), (0.0, 0.3)), saveat=[0.1, 0.3], engine=engine)
+    assert sol.t.tolist() == [0.1, 0.3]

@@ -36,7 +36,10 @@ function gradients(sol, name, alg, asked, reltol, abstol, steps)
     watched = PySciML.has_dense_output(alg) ? (; unstable_check = steps) : (;)
     # Each jump of the adjoint of a DAE leaves algebraic variables that do not fit the others any more.
     start = PySciML.consistent(sol.prob.f.mass_matrix)
-    kept = sol.dense ? (;) : (; checkpoints = sol.t)
+    # The quadrature of GaussAdjoint goes along the steps of λ, which grow past what df/dp needs; those of the solution
+    # do not.
+    steps = name == "GaussAdjoint" ? (; tstops = sol.t) : (;)
+    kept = sol.dense ? steps : (; checkpoints = sol.t)
     sensealg = Ref{Any}(sensitivity(name, autojacvec(sol.prob.f.f), !sol.dense, reltol, abstol))
     return differentiate(sol, sensealg[], alg, asked, reltol, abstol, merge(watched, start, kept))
 end

@@ -172,6 +172,8 @@ def _options(plan: _Plan) -> dict[str, Any]:
         "steps_per_checkpoint": plan.checkpoints or _ONE_SEGMENT + 50,
         # Up to a hundred times more accurate than "polynomial" on stiff problems.
         "interpolation_type": "hermite",
+        # Or the steps of the adjoint know nothing of the parameters' gradient, and grow past what it needs.
+        "quad_err_con": True,
         "show_eval_warnings": False,
     }
     if alg.max_order:
