@@ -9,7 +9,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, Failure
+from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import SolveError
 from pysciml.problems import EnsembleProblem, ODEProblem
 from pysciml.solution import Solution, Stats
@@ -26,7 +26,7 @@ def one_by_one(ensemble: EnsembleProblem, alg: Any, show: Silence, **options: An
     nothing = pytree.tree_map(lambda x: x.new_full((len(ts), *x.shape), torch.nan), ensemble.prob.u0)
     members = [nothing if isinstance(x, SolveError) else x.u for x in found]
     u = pytree.tree_map(lambda *xs: torch.stack(xs), *members)
-    failures = [Failure.of(i, x) for i, x in enumerate(found) if isinstance(x, SolveError)]
+    failures = [FailedTrajectory.of(i, x) for i, x in enumerate(found) if isinstance(x, SolveError)]
     return EnsembleSolution(ts, u, ensemble, failures, together([x.stats for x in found if isinstance(x, Solution)]))
 
 

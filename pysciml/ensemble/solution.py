@@ -13,7 +13,7 @@ from pysciml.solution import ReturnCode, Stats
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedTrajectory:
     """A trajectory that did not reach its end.
 
     Attributes:
@@ -27,7 +27,7 @@ class Failure:
     message: str
 
     @classmethod
-    def of(cls, index: int, error: SolveError) -> Failure:
+    def of(cls, index: int, error: SolveError) -> FailedTrajectory:
         return cls(index, error.retcode, float(error.t), str(error))
 
 
@@ -45,7 +45,7 @@ class EnsembleSolution:
     t: torch.Tensor
     u: Any
     prob: EnsembleProblem
-    failures: list[Failure]
+    failures: list[FailedTrajectory]
     stats: Stats
 
     @property

@@ -24,7 +24,7 @@ from pysciml.config import config
 from pysciml.ensemble.here import solve_here
 from pysciml.ensemble.parcel import unpack
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, Failure
+from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import InvalidInputError
 from pysciml.problems import EnsembleProblem
 from pysciml.solution import Stats
@@ -69,7 +69,7 @@ class Solved:
     """The states of a share, by leaves; its failures, numbered within the share; and the warnings on the way."""
 
     u: list[torch.Tensor]
-    failures: list[Failure]
+    failures: list[FailedTrajectory]
     stats: Stats
     warned: list[tuple[type[Warning], str]] = field(default_factory=list)
 

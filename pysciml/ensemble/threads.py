@@ -14,7 +14,7 @@ from pysciml.algorithms import by_name
 from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, Failure
+from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
 from pysciml.problems import EnsembleProblem
@@ -87,7 +87,7 @@ def _solve_compiled(ensemble, program, request, ts: torch.Tensor, show: Silence)
     call = Call(request, ensemble.prob.span[0], to_numpy(ts).copy(), show,
                 keep=torch.is_grad_enabled() and (u0.requires_grad or p.requires_grad))  # fmt: skip
     u = SolveMany.apply(call, u0, p).to(pytree.tree_leaves(ensemble.prob.u0)[0].dtype)
-    failures = [Failure.of(i, error) for i, error in sorted(call.result.errors.items())]
+    failures = [FailedTrajectory.of(i, error) for i, error in sorted(call.result.errors.items())]
     return EnsembleSolution(ts, program.u_layout.unflatten(u), ensemble, failures, call.result.stats)
 
 
