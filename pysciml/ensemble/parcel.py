@@ -40,7 +40,8 @@ def pack(value: Any, root: Any) -> tuple[bytes, list[torch.Tensor]]:
             text, tensors = _written(value)
         except Exception as error:  # a part's own __reduce__ may raise anything
             raise _refusal(value, error) from error
-    contents = [(x.detach(), x.requires_grad, isinstance(x, torch.nn.Parameter)) for x in tensors]
+    # Clones, as a view would take all that it looks at along.
+    contents = [(x.detach().clone(), x.requires_grad, isinstance(x, torch.nn.Parameter)) for x in tensors]
     return pickle.dumps((contents, text)), tensors
 
 

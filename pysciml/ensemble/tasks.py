@@ -11,8 +11,8 @@ import threading
 import traceback
 import uuid
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -130,10 +130,21 @@ def _crossing(error: Exception) -> bytes:
 
 def _forward(job: bytes, share: bytes) -> Solved:
     here, _, rows = _unpacked(job, share)
-    with torch.no_grad(), warnings.catch_warnings(record=True) if _away(here) else nullcontext([]) as seen:
+    with torch.no_grad(), _heard(here) as seen:
         sol = _solve(here, rows)
-    warned = list(dict.fromkeys((w.category, str(w.message)) for w in seen or []))
+    warned = list(dict.fromkeys((w.category, str(w.message)) for w in seen))
     return Solved([x.cpu() for x in pytree.tree_leaves(sol.u)], sol.failures, sol.stats, warned)
+
+
+@contextmanager
+def _heard(job: Job) -> Iterator[list[warnings.WarningMessage]]:
+    """What is warned of in a worker, for the process that made the job to tell by its own filters."""
+    if not _away(job):
+        yield []
+        return
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("default")
+        yield seen
 
 
 def _backward(job: bytes, share: bytes) -> list[torch.Tensor | None]:
@@ -141,8 +152,7 @@ def _backward(job: bytes, share: bytes) -> list[torch.Tensor | None]:
     inputs = [*(rows.u0 or []), *(rows.p or []), *(x for x in tensors if x.requires_grad)]
     for x in inputs:
         x.requires_grad_()
-    with torch.enable_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the forward solve has told them
+    with torch.enable_grad(), _heard(here):  # the forward solve has told the warnings
         u = pytree.tree_leaves(_solve(here, rows).u)
         pairs = [(x, g.to(x)) for x, g in zip(u, rows.cotangents or [], strict=True) if x.requires_grad]
         if not pairs:

@@ -30,7 +30,7 @@ def test_a_bar_in_a_terminal(monkeypatch):
             solve(executor=executor, progress=True)
             shown = re.split(r"[\r\n]+", screen.getvalue().strip())
             assert re.match(r"trajectories 0/5 \| +\|", shown[0])
-            assert re.match(r"trajectories 5/5 \|█+\|00:0\d<00:00, failed 1", shown[-1]), shown[-1]
+            assert re.match(r"trajectories 5/5 \|#+\|00:0\d<00:00, failed 1", shown[-1]), shown[-1]
 
 
 def test_lines_elsewhere_and_nothing_unless_asked(capsys):

@@ -78,3 +78,33 @@ def test_a_later_change_of_a_parameter_leaves_the_gradient_of_the_solve_before()
             k += 1
         sol.u.sum().backward()
     torch.testing.assert_close(k.grad, -2 * torch.exp(torch.tensor([-1.0], dtype=D)), rtol=1e-6, atol=0)
+
+
+def test_states_of_several_parts_and_what_members_share():
+    u0 = {"x": torch.tensor([1.0], dtype=D, requires_grad=True), "v": torch.zeros(2, dtype=D, requires_grad=True)}
+    p = {"k": torch.rand(3, 1, dtype=D, requires_grad=True), "c": torch.rand(3, 2, dtype=D, requires_grad=True)}
+
+    def f(t, u, p):
+        return {"x": -p["k"] * u["x"], "v": p["c"] - u["v"]}
+
+    prob = ps.ODEProblem(f, u0, (0.0, 1.0), {name: x[0].detach() for name, x in p.items()})
+    found = []
+    with ThreadPoolExecutor(1) as pool:
+        for executor in ("serial", pool):
+            sol = ps.solve_ensemble(ps.EnsembleProblem(prob, p=p), saveat=[0.5, 1.0], executor=executor)
+            assert {name: x.shape for name, x in sol.u.items()} == {"x": (3, 2, 1), "v": (3, 2, 2)}
+            inputs = [*u0.values(), *p.values()]
+            found.append([sol.u["x"], *torch.autograd.grad(sol.u["x"].sum() + (sol.u["v"] ** 2).sum(), inputs)])
+    for ours, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(theirs, ours, rtol=1e-12, atol=0)
+
+
+def test_what_no_loss_asks_for_has_no_gradient():
+    k, unused = (torch.ones(1, dtype=D, requires_grad=True) for _ in range(2))
+    prob = ps.ODEProblem(lambda t, u: -k * u if unused is not None else u, torch.ones(1, dtype=D), (0.0, 1.0))
+    with ThreadPoolExecutor(1) as pool:
+        sol = ps.solve_ensemble(ps.EnsembleProblem(prob, torch.ones(4, 1, dtype=D)), executor=pool, saveat=[1.0],
+                                reltol=1e-9, abstol=1e-9)  # fmt: skip
+        sol.u[2].sum().backward()  # one share of four is solved again
+    torch.testing.assert_close(k.grad, -torch.exp(torch.tensor([-1.0], dtype=D)), rtol=1e-6, atol=0)
+    assert unused.grad is None

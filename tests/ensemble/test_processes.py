@@ -80,6 +80,19 @@ def test_workers_end_with_the_process_that_started_them(tmp_path):
     assert gone(workers)
 
 
+def test_workers_that_died_while_they_had_nothing_to_do_are_replaced(tmp_path):
+    code = """
+import multiprocessing
+solve(1.0)
+for worker in multiprocessing.active_children():
+    worker.kill()
+    worker.join()
+print(solve(1.0).u.shape)
+"""
+    out, err = started(code, tmp_path).communicate(timeout=120)
+    assert (out.splitlines(), err) == (["begins", "torch.Size([4, 2, 1])"], "")
+
+
 def wait_for(process: subprocess.Popen, line: str) -> None:
     for said in process.stdout:
         if said.strip() == line:

@@ -349,9 +349,7 @@ def _solve_error(message: str, said: str, request: Request, direction: str) -> B
     if "KeyboardInterrupt" in message or "KeyboardInterrupt" in said:
         return KeyboardInterrupt()  # CasADi swallows it and lets SUNDIALS fail instead
     flag = re.search(r'returned "((?:CV|IDA)_(\w+))"', message)
-    retcode = next(
-        (code for key, code in _FLAGS.items() if flag and flag[2].startswith(key)), ReturnCode.Failure
-    )
+    retcode = next((code for key, code in _FLAGS.items() if flag and flag[2].startswith(key)), ReturnCode.Failure)
     if "t + h = t" in said and retcode is ReturnCode.MaxIters:
         retcode = ReturnCode.DtLessThanMin
     reached = re.findall(r"[Aa]t t = (\S+?),? ", said)

@@ -32,8 +32,9 @@ class Processes:
     def run(self, task: Task, job: bytes, shares: list[bytes]) -> Generator[tuple[int, bytes], None, None]:
         waiting, deaths = set(range(len(shares))), 0
         while waiting:
-            futures = self._submit(task, job, {i: shares[i] for i in sorted(waiting)})
+            futures: dict[Future, int] = {}
             try:
+                futures = self._submit(task, job, {i: shares[i] for i in sorted(waiting)})
                 for future in as_completed(futures):
                     answer = future.result()
                     waiting.discard(futures[future])
