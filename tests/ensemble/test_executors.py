@@ -115,7 +115,7 @@ def test_what_f_raises_in_a_worker_arrives_with_its_place_there(executor):
     with pytest.raises(ArithmeticError, match="f has its reasons") as caught:
         ps.solve_ensemble(many, executor=executor, **EAGER)
     assert "in a worker" in str(caught.value.__cause__)
-    assert 'raise ArithmeticError("f has its reasons")' in str(caught.value.__cause__)
+    assert ", in f\n" in str(caught.value.__cause__)
 
 
 def test_workers_that_always_die_are_told(executor, tmp_path):

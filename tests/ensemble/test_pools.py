@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import queue
 import sys
+import threading
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 
 import pytest
@@ -12,7 +14,7 @@ import torch
 from ensemble_cases import COMPILED, EAGER, D, deadly, solved
 
 import pysciml as ps
-from pysciml.ensemble.executors import executor_of
+from pysciml.ensemble.executors import dask, executor_of
 
 
 def ensemble() -> ps.EnsembleProblem:
@@ -37,6 +39,38 @@ def test_a_pool_of_processes_solves_and_says_so_when_it_breaks(tmp_path):
             ps.solve_ensemble(deadly(str(tmp_path)), executor=pool, **EAGER)
         assert 'executor="processes"' in caught.value.fix
     assert len(os.listdir(tmp_path)) == 1
+
+
+class LonelyClient:
+    """A client of a cluster that has lost its workers."""
+
+    asynchronous = False
+    status = "running"
+    cluster = None
+
+    def nthreads(self):
+        return {}
+
+
+def test_a_local_dask_cluster_without_workers_is_told_and_another_waited_for(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(dask, "_LOOK", 0.01)
+    monkeypatch.setattr(dask, "_PATIENCE", 0.05)
+    client, done = LonelyClient(), queue.SimpleQueue()
+    client.cluster = object.__new__(distributed.LocalCluster)
+    with pytest.raises(ps.WorkerError, match="Dask started no others") as caught:
+        dask.Dask(client)._next(done)
+    assert caught.value.got == "no worker for 0.05 s"
+    client.cluster = None  # somewhere else, where workers may be in a queue
+    threading.Timer(0.3, done.put, ["a future"]).start()
+    assert dask.Dask(client)._next(done) == "a future"
+
+
+def test_an_asynchronous_dask_client_is_refused():
+    client = LonelyClient()
+    client.asynchronous = True
+    with pytest.raises(ps.UnsupportedError, match="an asynchronous client cannot"):
+        dask.Dask(client)
 
 
 def test_there_is_no_such_executor():

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 from typing import Protocol
 
 Task = Callable[[bytes, bytes], bytes]
-DEATHS = 3  # in a row: a share may kill whoever takes it up
+DEATHS = 2  # in a row, and one more is too many: a share may kill whoever takes it up
 
 
 class Executor(Protocol):

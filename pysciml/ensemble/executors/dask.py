@@ -109,4 +109,4 @@ def _started() -> Any:
 
 def _unguarded(got: str) -> WorkerError:
     return WorkerError("Dask's workers do not start. They run the script that starts them again.", got=got,
-                       fix='put what the script does under if __name__ == "__main__":, or executor="processes"')  # fmt: skip
+                       fix='put what it does under if __name__ == "__main__":, or executor="processes"')  # fmt: skip
