@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import warnings
+from collections.abc import Callable
 from contextlib import closing
 from typing import Any
 
 from pysciml.algorithms import Algorithm, by_name
-from pysciml.ensemble.elsewhere import elsewhere
-from pysciml.ensemble.executors import executor_of
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.ensemble.solution import EnsembleSolution
@@ -83,15 +83,20 @@ def solve_ensemble(
     options = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
                "route": route, **steps}  # fmt: skip
     here = executor is None or (isinstance(executor, str) and executor in HERE)
-    by = None if here else executor_of(executor)
+    run = functools.partial(solve_here, way=executor) if here else _sender(executor)
     with closing(how_to_show(progress, len(ensemble))) as show:
-        if by is None:
-            sol = solve_here(ensemble, alg, executor, show, **options)
-        else:
-            sol = elsewhere(ensemble, alg, by, show, **options)
+        sol = run(ensemble, alg, show=show, **options)
     if sol.failures:
         _warn(sol)
     return sol
+
+
+def _sender(executor: Any) -> Callable[..., EnsembleSolution]:
+    # With what it takes to send problems to workers: only when there is one to send.
+    from pysciml.ensemble.elsewhere import elsewhere
+    from pysciml.ensemble.executors import executor_of
+
+    return functools.partial(elsewhere, by=executor_of(executor))
 
 
 def _warn(sol: EnsembleSolution) -> None:
