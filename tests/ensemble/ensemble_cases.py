@@ -57,7 +57,7 @@ def blow_ups() -> tuple[ps.EnsembleProblem, torch.Tensor]:
     return ps.EnsembleProblem(ps.ODEProblem(lambda t, u: k * u * u, u0[0].detach(), (0.0, 1.0)), u0), k
 
 
-def deadly(folder, deaths: int = 1) -> ps.EnsembleProblem:
+def deadly(folder, deaths: int = 1, members: int = 6) -> ps.EnsembleProblem:
     """Growth whose right-hand side kills its process in the middle of a solve, that many times in all.
 
     The process that makes it is spared. How often it has struck is the number of files in the folder.
@@ -69,7 +69,7 @@ def deadly(folder, deaths: int = 1) -> ps.EnsembleProblem:
             strike(folder, deaths)
         return k * u
 
-    u0 = torch.linspace(1.0, 2.0, 6, dtype=D)[:, None].requires_grad_()
+    u0 = torch.linspace(1.0, 2.0, members, dtype=D)[:, None].requires_grad_()
     return ps.EnsembleProblem(ps.ODEProblem(f, u0[0].detach(), (0.0, 1.0)), u0)
 
 

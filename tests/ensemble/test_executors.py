@@ -119,7 +119,7 @@ def test_what_f_raises_in_a_worker_arrives_with_its_place_there(executor):
 
 
 def test_workers_that_always_die_are_told(executor, tmp_path):
-    many = deadly(str(tmp_path), deaths=1000)
+    many = deadly(str(tmp_path), deaths=1000, members=2)  # each worker takes seconds to start
     named = executor if isinstance(executor, str) else "dask"  # a cluster of its own, which this ends
     with few_deaths_allowed(named), pytest.raises(ps.WorkerError, match="died again and again"):
         ps.solve_ensemble(many, executor=named, **EAGER)
