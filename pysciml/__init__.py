@@ -253,6 +253,7 @@ from pysciml.discovery import Law as Law
 from pysciml.discovery import discover as discover
 from pysciml.engines.select import capabilities as capabilities
 from pysciml.ensemble import EnsembleSolution as EnsembleSolution
+from pysciml.ensemble import FailedTrajectory as FailedTrajectory
 from pysciml.ensemble import solve_ensemble as solve_ensemble
 from pysciml.errors import EngineMissingError as EngineMissingError
 from pysciml.errors import InvalidInputError as InvalidInputError
@@ -262,6 +263,7 @@ from pysciml.errors import PySciMLWarning as PySciMLWarning
 from pysciml.errors import SolveError as SolveError
 from pysciml.errors import TraceError as TraceError
 from pysciml.errors import UnsupportedError as UnsupportedError
+from pysciml.errors import WorkerError as WorkerError
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
 from pysciml.fit import MultipleShooting as MultipleShooting

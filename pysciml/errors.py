@@ -25,6 +25,16 @@ class PySciMLError(Exception):
         parts = (("", self.what), ("Got ", self.got), ("Expected ", self.expected), ("Fix: ", self.fix))
         return "\n".join(label + text for label, text in parts if text)
 
+    def __reduce__(self):
+        return _again, (type(self), self.args, self.__dict__)
+
+
+def _again(kind: type[PySciMLError], args: tuple, facts: dict) -> PySciMLError:
+    """An error from another process, as it was there: its constructor would ask for more than its text."""
+    error = kind.__new__(kind, *args)
+    error.__dict__.update(facts)
+    return error
+
 
 class InvalidInputError(PySciMLError, ValueError):
     """An argument cannot mean anything: wrong shape, dtype, order, range or name."""
@@ -65,6 +75,10 @@ class SolveError(PySciMLError, RuntimeError):
     def __init__(self, what, *, retcode, t=float("nan"), direction="forward", stats=None, **parts):
         self.retcode, self.t, self.direction, self.stats = retcode, t, direction, stats
         super().__init__(what, **parts)
+
+
+class WorkerError(PySciMLError, RuntimeError):
+    """The workers of an executor could not be started, or died again and again."""
 
 
 class EngineMissingError(PySciMLError, RuntimeError):

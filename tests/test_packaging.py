@@ -18,7 +18,9 @@ import pysciml
 from pysciml._version import __version__
 
 ROOT = Path(__file__).parent.parent
-HEAVY = {"casadi", "juliacall", "juliapkg", "matplotlib", "pysindy", "scipy", "sklearn", "sympy", "torchdiffeq", "tqdm"}
+HEAVY = set(
+    "casadi dask distributed juliacall juliapkg matplotlib pysindy ray scipy sklearn sympy torchdiffeq tqdm".split()
+)
 IMPORT_BUDGET = 0.3  # seconds over `import torch`
 
 PROBE = """

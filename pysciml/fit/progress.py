@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 import time
-import warnings
 from typing import Any, TextIO
 
-from pysciml.config import config
-from pysciml.errors import InvalidInputError
 from pysciml.fit.history import History
+from pysciml.progress import bar, form
 
 _SECONDS_A_LINE = 5.0
 _FORMAT = "{desc} {n_fmt}/{total_fmt} |{bar}|{remaining}{postfix}"  # tqdm's own leaves no room in 80 columns
-_WAYS = {True: "on", False: "off"}
 
 
 class Silence:
@@ -32,10 +28,7 @@ class Bar(Silence):
     """tqdm's bar, in a terminal or a notebook."""
 
     def start(self, total: int, done: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # tqdm warns where a notebook lacks ipywidgets, and then does well without
-            from tqdm.auto import tqdm
-        self._bar = tqdm(total=total, initial=done, desc="fit", bar_format=_FORMAT, **_size())
+        self._bar = bar(total, initial=done, desc="fit", bar_format=_FORMAT)
 
     def update(self, history: History, failures: int) -> None:
         self._bar.set_description_str(history.stage[-1], refresh=False)
@@ -84,35 +77,5 @@ def describe(history: History, failures: int) -> str:
 
 
 def progress(way: Any) -> Silence:
-    """How to show a fit.
-
-    Args:
-        way: "auto", "on", "off", a boolean, or None for `pysciml.config.progress`. "auto" is a bar in a terminal or a
-            notebook and nothing elsewhere; "on" is lines elsewhere.
-
-    Raises:
-        InvalidInputError: anything else.
-    """
-    way = config.progress if way is None else _WAYS.get(way, way) if isinstance(way, bool) else way
-    if way not in ("auto", "on", "off"):
-        raise InvalidInputError("progress must be auto, on or off.", got=f"progress={way!r}", fix='progress="auto"')
-    if way == "off":
-        return Silence()
-    if _in_notebook() or sys.stderr.isatty():
-        return Bar()
-    return Lines() if way == "on" else Silence()
-
-
-def _size() -> dict[str, Any]:
-    """How large tqdm may draw: as the terminal is, unless that has no size, as in some containers."""
-    try:
-        known = min(os.get_terminal_size(sys.stderr.fileno())) > 0
-    except (OSError, ValueError, AttributeError):
-        known = True  # a notebook: nothing to ask
-    return {"dynamic_ncols": True} if known else {"ncols": 120, "nrows": 24}
-
-
-def _in_notebook() -> bool:
-    ipython = sys.modules.get("IPython")
-    shell = ipython.get_ipython() if ipython is not None and hasattr(ipython, "get_ipython") else None
-    return shell is not None and "IPKernelApp" in getattr(shell, "config", {})
+    """How to show a fit. Args and Raises: as of `pysciml.progress.form`."""
+    return {"bar": Bar, "lines": Lines, "nothing": Silence}[form(way)]()

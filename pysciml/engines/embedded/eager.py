@@ -120,7 +120,7 @@ class Progress:
     raised: BaseException | None = None
 
     def begin_step(self, t: torch.Tensor) -> None:
-        self.t, self.steps = t, (self.steps or 0) + 1
+        self.t, self.steps = t.detach(), (self.steps or 0) + 1
         if self.steps > self.maxiters:
             raise self.stopped(ReturnCode.MaxIters, f"maxiters={self.maxiters}")
 

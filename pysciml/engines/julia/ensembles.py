@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,48 +15,82 @@ from pysciml.engines.base import Request
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import julia_algorithm
 from pysciml.engines.julia.engine import backward_settings, called, counted, forward_settings
-from pysciml.engines.julia.errors import returned
+from pysciml.engines.julia.errors import returned, stop
 from pysciml.engines.julia.runtime import call
+from pysciml.errors import SolveError
 from pysciml.solution import ReturnCode, Stats
+
+_LOOK = 0.1  # seconds between two looks at how many are done
 
 
 @dataclass(eq=False)
 class Trajectories:
-    """What solves gave: `u` (N, k, n), NaN where one failed; `retcodes`, and `stopped` (N,), the times of failures."""
+    """What solves gave: `u` (N, k, n), NaN where one failed, and by its number the error that each of those had."""
 
     u: np.ndarray
-    retcodes: list[ReturnCode]
-    stopped: np.ndarray
+    errors: dict[int, SolveError]
     stats: Stats
     handle: Any = field(default=None, repr=False)
 
 
-def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool) -> Trajectories:
+def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
+               show: Callable[[int, int], None] | None = None) -> Trajectories:  # fmt: skip
     """Solves from each row of u0 (N, n) with each row of p (N, m); one row of either is everyone's.
 
     Args:
         request: what they have in common. keep: whether to keep what a gradient needs.
+        show: is told now and then how many are done and how many have failed, or None.
     """
     count = max(len(u0), len(p))
-    u, counts, stopped = (
-        np.empty((count, request.ts.size, request.rhs.n)),
-        np.zeros((count, 4), np.int64),
-        np.empty(count),
-    )
+    u, counts = np.empty((count, request.ts.size, request.rhs.n)), np.zeros((count, 4), np.int64)
+    stopped = np.empty(count)
     start = time.perf_counter()
     model, alg = forward_settings(request)
     abstol = np.atleast_1d(np.asarray(request.abstol, float))
     where = bridge.table(u, counts, u0, p, request.mass, request.ts, abstol, stopped)
     sizes = count, request.rhs.n, request.rhs.m
-    runs = called(
-        request, "forward", "solve_many_at!", bridge.address(where), *sizes, model, julia_algorithm(alg), request.t0,
-        request.t1, request.reltol, getattr(request.sensealg, "checkpoints", None) or 0, bridge.steps(request), keep,
-    )  # fmt: skip
+    with _watched(counts, show) if show else nullcontext():
+        runs = called(
+            request, "forward", "solve_many_at!", bridge.address(where), *sizes, model, julia_algorithm(alg),
+            request.t0, request.t1, request.reltol, getattr(request.sensealg, "checkpoints", None) or 0,
+            bridge.steps(request), keep,
+        )  # fmt: skip
     stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
-    codes = [ReturnCode.Success] * count
-    for i in np.flatnonzero(~np.isnan(stopped)):
-        codes[i] = returned(call("retcode", runs, int(i) + 1))
-    return Trajectories(u, codes, stopped, stats, runs)
+    errors = _errors(request, runs, stopped, u)
+    if show:
+        show(count, len(errors))
+    return Trajectories(u, errors, stats, runs)
+
+
+def _errors(request: Request, runs: Any, stopped: np.ndarray, u: np.ndarray) -> dict[int, SolveError]:
+    found = {}
+    for i in np.flatnonzero(~np.isfinite(u).all(axis=(1, 2))):
+        if np.isnan(stopped[i]):  # it reached its end, at infinity
+            u[i] = np.nan
+            code, detail = ReturnCode.Unstable, "NaN or infinity in the result"
+        else:
+            name = call("retcode", runs, int(i) + 1)
+            code, detail = returned(name), f"{name} from Julia"
+        found[int(i)] = stop(request, "forward", code, float(stopped[i]), detail)
+    return found
+
+
+@contextmanager
+def _watched(counts: np.ndarray, show: Callable[[int, int], None]) -> Iterator[None]:
+    """Tells how many are done while Julia solves: it writes what each has counted when that one is."""
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.wait(_LOOK):
+            show(int(counts.any(axis=1).sum()), 0)
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def adjoint_many(request: Request, trajectories: Trajectories, cotangents: np.ndarray) -> tuple:

@@ -137,3 +137,72 @@ def test_threads_need_a_compiled_right_hand_side():
             else:
                 raise SystemExit("no error")
     """)
+
+
+def test_threads_are_the_default_where_they_can_and_times_take_no_gradient_there():
+    run("""
+        import pysciml.ensemble.here as here
+        ways = []
+        for name in ("on_threads", "one_by_one"):
+            original = getattr(here, name)
+            def noted(*args, name=name, original=original, **options):
+                ways.append(name)
+                return original(*args, **options)
+            setattr(here, name, noted)
+        solve(starts[:3], None)
+        t0 = torch.tensor(0.0, dtype=D, requires_grad=True)
+        prob = ps.ODEProblem(lambda t, u: -u, torch.ones(1, dtype=D), (t0, 1.0))
+        many = ps.EnsembleProblem(prob, torch.ones(3, 1, dtype=D))
+        branching = lambda t, u: -u if u.sum().item() > 0.5 else -2 * u
+        branches = ps.ODEProblem(branching, torch.ones(1, dtype=D), (0.0, 1.0))
+        ps.solve_ensemble(many, ps.Tsit5(), saveat=[1.0], engine="julia").u.sum().backward()
+        assert abs(t0.grad.item() - 3 * 0.36788) < 1e-4, t0.grad
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ps.PySciMLWarning)
+            ps.solve_ensemble(ps.EnsembleProblem(branches, many.u0), ps.Tsit5(), engine="julia")
+        assert ways == ["on_threads", "one_by_one", "one_by_one"], ways
+        try:
+            ps.solve_ensemble(many, ps.Tsit5(), saveat=[1.0], engine="julia", executor="threads")
+        except ps.UnsupportedError as error:
+            assert "an ensemble on threads has no gradients in times" in str(error)
+        else:
+            raise SystemExit("no error")
+    """)
+
+
+def test_progress_moves_while_threads_solve_and_failures_are_those_of_serial():
+    run("""
+        import pysciml.engines.julia.ensembles as ensembles
+        from pysciml.ensemble.progress import Silence
+        ensembles._LOOK = 0.005
+        seen = []
+        class Seen(Silence):
+            def update(self, done, failed):
+                seen.append((done, failed))
+        import pysciml.ensemble.solve as module
+        module.how_to_show = lambda way, total: Seen(total)
+        solve(starts[:2])
+        seen.clear()
+        solve(starts, end=20.0)
+        assert seen[-1] == (1000, 0) and any(0 < done < 1000 for done, _ in seen), seen
+        assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+        prob = ps.ODEProblem(lambda t, u: u * u, torch.ones(1, dtype=D), (0.0, 1.0))
+        many = ps.EnsembleProblem(prob, torch.tensor([[0.5], [2.0], [0.25]], dtype=D))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ps.PySciMLWarning)
+            found = [ps.solve_ensemble(many, ps.Tsit5(), engine="julia", executor=x).failures
+                     for x in ("serial", "threads")]
+        assert found[0] == found[1] and "stopped at t = 0.5" in found[0][0].message, found
+        assert seen[-1] == (3, 1)
+    """)
+
+
+def test_workers_start_julia_with_one_thread():
+    out = run("""
+        from pysciml.ensemble.executors import executor_of
+        solve(starts[:4], "processes", 1.0)
+        code = "from pysciml.engines.julia.runtime import julia; n = julia().Base.Threads.nthreads()"
+        scope = executor_of("processes")._pool.submit(eval, f"(d := {{}}, exec({code!r}, d), d['n'])[-1]")
+        print("threads", scope.result())
+    """)
+    assert out.split()[-2:] == ["threads", "1"]

@@ -1,4 +1,4 @@
-"""Ensembles: many trajectories as one call. Threads of Julia are tested with the julia engine."""
+"""Ensembles: many trajectories as one call. Julia's threads and executors have tests of their own."""
 
 from __future__ import annotations
 
