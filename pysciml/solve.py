@@ -20,9 +20,10 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
-from pysciml.rhs import callback
+from pysciml.rhs import callback, functorch
+from pysciml.rhs.base import KINDS, CompiledRHS
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack, to_numpy
+from pysciml.rhs.parameters import leaf_names, pack
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -108,12 +109,43 @@ def solve(
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
-    """The right-hand side as an engine takes it, on the route asked for."""
+    """The right-hand side as an engine takes it, on the route asked for: with plain values, outside of torch.func."""
+    if functorch.active():
+        return _prepare_outside(prob, route)
     if isinstance(prob.f, JuliaFunction):
         return prepare_julia(prob)
     if route == "callback":
         return callback.prepare_callback(prob)
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
+
+
+def _prepare_outside(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
+    plain = _plain(prob)
+    with functorch.outside():
+        program, rhs = prepare_rhs(plain, route)
+        if isinstance(rhs, CompiledRHS):  # while f still holds the tensors that it was called with
+            for kind in KINDS:
+                rhs.graph(kind, program)
+    return program, rhs
+
+
+def _plain(prob: ODEProblem) -> ODEProblem:
+    """The problem at plain values, the first ones where `vmap` maps over several."""
+    u0, p = pytree.tree_map_only(torch.Tensor, functorch.example, (prob.u0, prob.p))
+    t0, t1 = map(functorch.number, prob.tspan)
+    with functorch.outside():
+        t = torch.as_tensor(t0, dtype=prob.inputs.u[0].dtype, device=prob.inputs.u[0].device)
+    f = prob.f
+    f = f.plain() if isinstance(f, JuliaFunction) else functorch.plain(f, t, u0, *(() if prob.p is None else (p,)))
+    with functorch.outside():
+        return prob.remake(f=f, u0=u0, p=p, tspan=(t0, t1))
+
+
+def _captured(program: Any) -> list[torch.Tensor]:
+    """The tensors that f captured, as the caller has them."""
+    f = program.f
+    functions = [hole.module for hole in f.holes.values()] if isinstance(f, JuliaFunction) else [f]
+    return functorch.originals(functions, program.captured)
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
@@ -155,19 +187,33 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
     """Solves with an engine, which sees flat vectors."""
     leaves = prob.inputs.u
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    inputs = _to_host([*leaves, *prob.inputs.p, *program.captured], prob)
-    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
-    call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
-    u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
+    captured = _captured(program)
+    inputs = _to_host([*leaves, *prob.inputs.p, *captured], prob)
+    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
+    call = autograd.Call(engine, rhs, program, _checking(prob, request), leaves[0].dtype, len(leaves), names,
+                         request.keywords["mass"])  # fmt: skip
+    u = autograd.solve(call, *prob.tspan, ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
         values = _in_order(
-            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs)
+            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, *prob.tspan, ts, inputs)
         )
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+
+
+def _checking(prob: ODEProblem, request: Callable[..., Request]) -> Callable[..., Request]:
+    """`request`, which looks at the times of each member where `vmap` maps over times."""
+    if not any(map(functorch.mapped, prob.tspan)) and not functorch.active():
+        return request
+
+    def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
+        _check_times(ts, t0, t1)
+        return request(t0=t0, t1=t1, ts=ts, **given)
+
+    return checked
 
 
 def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
@@ -175,7 +221,10 @@ def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Te
 
     A time that comes again is asked for again, so that each has a gradient of its own.
     """
-    values = times.detach().cpu().numpy()
+    if functorch.mapped(times):
+        raise UnsupportedError("sol(t) cannot be asked for times that vmap maps over.", got="t of a vmap",
+                               expected="the same times for all members", fix="pysciml.solve(prob, saveat=t)")  # fmt: skip
+    values = functorch.numbers(times)
     order = np.argsort(-values if backwards else values, kind="stable")
     along = -values[order] if backwards else values[order]
     _, starts, counts = np.unique(along, return_index=True, return_counts=True)
@@ -266,11 +315,16 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
     device = prob.inputs.u[0].device
     if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
         t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
+        if saveat is not None and (functorch.mapped(t0) or functorch.mapped(t1)):
+            raise UnsupportedError("the number of saved times would differ among the members of a vmap.",
+                                   got="saveat as a spacing, and vmap over tspan",
+                                   fix="saveat=t0 + (t1 - t0) * torch.linspace(0, 1, 50)")  # fmt: skip
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
     ts = saveat
     if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
         ts = torch.as_tensor(ts, device=device).to(torch.float64)
-    _check_times(to_numpy(ts), *prob.span)
+    if not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
+        _check_times(functorch.numbers(ts), *prob.span)
     return ts
 
 
@@ -308,7 +362,7 @@ def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
     if not (math.isfinite(spacing) and spacing > 0):
         raise InvalidInputError("saveat as a number is a spacing and must be positive.", got=f"saveat={spacing!r}",
                                 fix="saveat=0.1")  # fmt: skip
-    span = float(t1.detach() - t0.detach())
+    span = functorch.number(t1) - functorch.number(t0)
     count = math.floor(abs(span) / spacing * (1 + 1e-12)) + 1
     return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
 

@@ -19,11 +19,12 @@ PACKAGE = ROOT / "pysciml"
 # folder right under pysciml/; "pysciml" is the package's own __init__, the face that only what is behind it may use.
 LAYERS = (
     {"_version", "errors", "config", "datasets"},
-    {"first_order"},
+    {"first_order", "transforms"},
     {"rhs", "algorithms", "sensitivity", "callbacks"},
     {"problems"},
     {"solution"},
     {"engines"},
+    {"derivatives"},
     {"autograd"},
     {"solve"},
     {"odeint"},

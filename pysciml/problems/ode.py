@@ -12,6 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.functorch import number
 from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
 
 Time = float | torch.Tensor
@@ -79,7 +80,7 @@ class ODEProblem:
     @property
     def span(self) -> tuple[float, float]:
         """`tspan` as plain numbers."""
-        return _number(self.tspan[0]), _number(self.tspan[1])
+        return number(self.tspan[0]), number(self.tspan[1])
 
     def __repr__(self) -> str:
         leaves = pytree.tree_leaves(self.u0)
@@ -90,14 +91,10 @@ class ODEProblem:
         return f"ODEProblem({f}, {state} {leaves[0].dtype}, tspan=({self.span[0]:g}, {self.span[1]:g}){kind})"
 
 
-def _number(t: Time) -> float:
-    return float(t.detach()) if isinstance(t, torch.Tensor) else float(t)
-
-
 def _check_tspan(tspan: Any) -> tuple[Time, Time]:
     try:
         t0, t1 = tspan
-        ends = _number(t0), _number(t1)
+        ends = number(t0), number(t1)
     except (TypeError, ValueError):
         raise InvalidInputError("tspan must be two times.", got=repr(tspan), fix="tspan=(0.0, 10.0)") from None
     if not all(map(math.isfinite, ends)):

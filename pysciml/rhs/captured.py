@@ -37,17 +37,31 @@ class Substitute(TorchFunctionMode):
 
 
 class _Spy(TorchFunctionMode):
-    """Keeps every tensor that requires grad and is handed to torch."""
+    """Keeps every tensor of a kind that is handed to torch."""
 
-    def __init__(self):
+    def __init__(self, wanted: Callable[[torch.Tensor], bool]):
         super().__init__()
+        self._wanted = wanted
         self.seen: dict[int, torch.Tensor] = {}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        for x in pytree.tree_leaves((args, kwargs)):
-            if isinstance(x, torch.Tensor) and x.requires_grad:
+    def look(self, tree: Any) -> None:
+        for x in pytree.tree_leaves(tree):
+            if isinstance(x, torch.Tensor) and self._wanted(x):
                 self.seen.setdefault(id(x), x)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.look((args, kwargs))
         return func(*args, **(kwargs or {}))
+
+
+def met_twice(call: Callable[[], Any], wanted: Callable[[torch.Tensor], bool]) -> list[torch.Tensor]:
+    """The tensors of a kind that two runs of `call` both meet: what is made inside differs from run to run."""
+    first, second = (_Spy(wanted) for _ in range(2))
+    for spy in (first, second):
+        with spy:
+            out = call()
+        spy.look(out)
+    return [x for i, x in first.seen.items() if i in second.seen]
 
 
 def captured(call: Callable[[], Any]) -> list[torch.Tensor]:
@@ -62,7 +76,7 @@ def captured(call: Callable[[], Any]) -> list[torch.Tensor]:
     """
     runs = []
     for _ in range(2):
-        spy = _Spy()
+        spy = _Spy(lambda x: x.requires_grad)
         with torch.enable_grad(), spy:
             out = call()
         runs.append((spy.seen, [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]))

@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.functorch import values
 
 
 @dataclass(frozen=True)
@@ -145,8 +146,9 @@ def _floating_leaf(x: Any, name: str) -> torch.Tensor:
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"`{name}` must be float32 or float64.", got=f"dtype {x.dtype}",
                                 fix=f"{name}.double()")  # fmt: skip
-    if not torch.isfinite(x.detach()).all():
-        bad = int((~torch.isfinite(x.detach())).sum())
+    numbers = values(x)
+    if not torch.isfinite(numbers).all():
+        bad = int((~torch.isfinite(numbers)).sum())
         raise InvalidInputError(f"`{name}` must be finite.", got=f"{bad} NaN or infinite of {x.numel()} values",
                                 fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
     return x

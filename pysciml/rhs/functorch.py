@@ -1,0 +1,120 @@
+"""Right-hand sides under the transforms of torch.func, whose tensors are wrapped: what lies in the wrappers.
+
+`grad`, `vjp`, `jvp` and `vmap` hand a function tensors that stand for others at a level of their own. A solver needs
+numbers, and a trace must not see the transforms around the solve. So f is compiled outside of all of them: tensors
+that it captured in wrappers are found first, and values put in their place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch.autograd import forward_ad
+from torch.utils import _pytree as pytree
+
+from pysciml.rhs.captured import Substitute, met_twice
+
+_C = torch._C._functorch
+
+
+def active() -> bool:
+    """Whether a transform of torch.func is under way."""
+    return torch._C._are_functorch_transforms_active()
+
+
+def differentiates_forward() -> bool:
+    """Whether torch.autograd.forward_ad is, by itself or for `torch.func.jvp`."""
+    return forward_ad._current_level >= 0
+
+
+def outside() -> Any:
+    """A context in which no transform is active."""
+    from torch._functorch.pyfunctorch import temporarily_clear_interpreter_stack
+
+    return temporarily_clear_interpreter_stack() if active() else nullcontext()
+
+
+def wrapped(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and _C.is_functorch_wrapped_tensor(x)
+
+
+def mapped(x: Any) -> bool:
+    """Whether `vmap` maps over x, so that it stands for several tensors."""
+    while wrapped(x):
+        if _C.is_batchedtensor(x):
+            return True
+        x = _C.get_unwrapped(x)
+    return False
+
+
+def values(x: torch.Tensor) -> torch.Tensor:
+    """All that lies in the wrappers of x, what `vmap` maps over included, without gradient."""
+    if not active():  # which would wrap the result in turn
+        return x.detach()
+    while wrapped(x):
+        x = _C.get_unwrapped(x)
+    with outside():
+        return x.detach()
+
+
+def numbers(x: torch.Tensor) -> np.ndarray:
+    """`values` as numpy has them."""
+    with outside():
+        return values(x).cpu().numpy()
+
+
+def example(x: torch.Tensor) -> torch.Tensor:
+    """The value of x, the first one where `vmap` maps over several, without gradient."""
+    places = []
+    while wrapped(x):
+        if _C.is_batchedtensor(x):
+            places.append(_C.maybe_get_bdim(x))
+        x = _C.get_unwrapped(x)
+    with outside():
+        x = x.detach()
+        for place in reversed(places):  # a dimension is counted without those of the levels below
+            x = x.select(place, 0)
+        return x
+
+
+def number(t: Any) -> float:
+    """A time as a plain number, the first one where `vmap` maps over several."""
+    if not isinstance(t, torch.Tensor):
+        return float(t)
+    return float(example(t)) if wrapped(t) else float(t.detach())
+
+
+class Plain:
+    """f with plain tensors in the place of those it captured in wrappers, as the solvers and the tracer call it.
+
+    Attributes:
+        originals: by id of each plain tensor, the captured one it stands for.
+    """
+
+    def __init__(self, f: Callable, captured: Sequence[torch.Tensor]):
+        self.f = f
+        with outside():
+            stands = [example(x).clone().requires_grad_() for x in captured]
+        self.originals = dict(zip(map(id, stands), captured, strict=True))
+        self._replaced = dict(zip(map(id, captured), stands, strict=True))
+
+    def __call__(self, *args: Any) -> Any:
+        with Substitute(self._replaced):
+            out = self.f(*args)
+        return pytree.tree_map_only(torch.Tensor, lambda x: self._replaced.get(id(x), x), out)
+
+
+def plain(f: Callable, *args: Any) -> Callable:
+    """f itself, or `Plain` where it captured wrapped tensors, which running it twice at `args`, plain ones, shows."""
+    found = met_twice(lambda: f(*args), wrapped) if active() else []
+    return Plain(f, [x for x in found if _C.maybe_get_level(x) <= _C.maybe_current_level()]) if found else f
+
+
+def originals(functions: Iterable[Any], captured: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The tensors that functions captured, wrapped ones in the place of the plain tensors that stood for them."""
+    known = {i: x for f in functions if isinstance(f, Plain) for i, x in f.originals.items()}
+    return [known.get(id(x), x) for x in captured]
