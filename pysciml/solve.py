@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,13 @@ from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, Unsupp
 from pysciml.problems import ODEProblem
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.base import KINDS, CompiledRHS
+from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
 from pysciml.rhs.parameters import leaf_names, pack
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
-from pysciml.solution import ReturnCode, Solution
+from pysciml.solution import ReturnCode, Solution, Stats
+from pysciml.transforms import InTorch, apply
 
 SaveAt = float | Sequence[float] | torch.Tensor | None
 _DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
@@ -285,6 +287,8 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
             fix="pysciml.solve(prob, pysciml.IDA())",
         )
     sensealg = sensealg or DirectAdjoint()
+    if functorch.active():
+        return _transform_eager(eager.solve, prob, ts, alg=alg, reltol=reltol, abstol=abstol, sensealg=sensealg, **steps)
     u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
     used = _tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
@@ -304,6 +308,44 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
         return _in_order(times, prob.span[1] < prob.span[0], at)
 
     return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
+
+
+def _transform_eager(solver: Callable, prob: ODEProblem, ts: torch.Tensor, **options: Any) -> Solution:
+    """What the transforms of torch.func meet of an eager solve: one operation, so that each member steps by itself."""
+    plain = _plain(prob)
+    with functorch.outside():
+        captured = callback.prepare_callback(plain)[0].captured
+    counts, stats = (2, len(prob.inputs.u), len(prob.inputs.p)), Stats()
+
+    def run(ts: torch.Tensor, *xs: torch.Tensor) -> list[torch.Tensor]:
+        times, u, p, others = (list(part) for part in _parts(xs, counts))
+        given = plain.remake(f=Substituted(plain.f, captured, others), tspan=tuple(times),
+                             u0=prob.inputs.u_layout.build(u),
+                             p=None if prob.p is None else prob.inputs.p_layout.build(p))  # fmt: skip
+        _check_times(ts.detach().cpu().numpy(), *given.span)
+        out, counted = solver(given, ts=ts, **options)
+        vars(stats).update(vars(counted))
+        return pytree.tree_leaves(out)
+
+    times = [torch.as_tensor(t, dtype=torch.float64, device=ts.device) for t in prob.tspan]
+    inputs = [*times, *prob.inputs.u, *prob.inputs.p, *functorch.originals([plain.f], captured)]
+
+    def at(ts: torch.Tensor) -> Any:
+        return prob.inputs.u_layout.build(list(apply(InTorch(run), ts, *inputs)))
+
+    def dense(times: torch.Tensor) -> Any:
+        return _in_order(times, prob.span[1] < prob.span[0], at)
+
+    return Solution(ts, at(ts), prob, ReturnCode.Success, stats, dense)
+
+
+def _parts(xs: Sequence[torch.Tensor], counts: Sequence[int]) -> Iterator[Sequence[torch.Tensor]]:
+    """The first so many, the next so many, ..., and the rest."""
+    start = 0
+    for count in counts:
+        yield xs[start : start + count]
+        start += count
+    yield xs[start:]
 
 
 def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:

@@ -36,6 +36,19 @@ class Substitute(TorchFunctionMode):
         return x
 
 
+class Substituted:
+    """f, with others in the place of the tensors that it captured."""
+
+    def __init__(self, f: Callable, captured: Sequence[torch.Tensor], others: Sequence[torch.Tensor]):
+        self.f = f
+        self._replaced = dict(zip(map(id, captured), others, strict=True))
+
+    def __call__(self, *args: Any) -> Any:
+        with Substitute(self._replaced):
+            out = self.f(*args)
+        return pytree.tree_map_only(torch.Tensor, lambda x: self._replaced.get(id(x), x), out)
+
+
 class _Spy(TorchFunctionMode):
     """Keeps every tensor of a kind that is handed to torch."""
 

@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 import torch
 from torch.autograd import forward_ad
-from torch.utils import _pytree as pytree
 
-from pysciml.rhs.captured import Substitute, met_twice
+from pysciml.rhs.captured import Substituted, met_twice
 
 _C = torch._C._functorch
 
@@ -88,7 +87,7 @@ def number(t: Any) -> float:
     return float(example(t)) if wrapped(t) else float(t.detach())
 
 
-class Plain:
+class Plain(Substituted):
     """f with plain tensors in the place of those it captured in wrappers, as the solvers and the tracer call it.
 
     Attributes:
@@ -96,16 +95,10 @@ class Plain:
     """
 
     def __init__(self, f: Callable, captured: Sequence[torch.Tensor]):
-        self.f = f
         with outside():
             stands = [example(x).clone().requires_grad_() for x in captured]
+        super().__init__(f, captured, stands)
         self.originals = dict(zip(map(id, stands), captured, strict=True))
-        self._replaced = dict(zip(map(id, captured), stands, strict=True))
-
-    def __call__(self, *args: Any) -> Any:
-        with Substitute(self._replaced):
-            out = self.f(*args)
-        return pytree.tree_map_only(torch.Tensor, lambda x: self._replaced.get(id(x), x), out)
 
 
 def plain(f: Callable, *args: Any) -> Callable:

@@ -49,6 +49,10 @@ class Layout:
             leaves = [x.reshape(x.shape[:-1] + s) for x, s in zip(pieces, self.shapes, strict=True)]
         return pytree.tree_unflatten(leaves, self.spec)
 
+    def build(self, leaves: list[torch.Tensor]) -> Any:
+        """The pytree of these leaves."""
+        return pytree.tree_unflatten(leaves, self.spec)
+
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
         """The leaves of a flat vector, as views of it."""
         return [flat[o : o + n].reshape(s)
