@@ -57,7 +57,7 @@ class Call:
 
 def solve(call: Call, t0: Any, t1: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
     """The (k, n) states at `ts`, differentiable in t0, ts and all leaves."""
-    if functorch.active() or functorch.differentiates_forward():
+    if functorch.transforming():
         (u,) = apply(_operation(call), *_inputs(call, t0, t1, ts, leaves))
         return u.to(call.dtype)
     return _Solve.apply(call, t0, ts, *leaves)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -21,7 +22,6 @@ from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
 from pysciml.rhs import callback, functorch
-from pysciml.rhs.base import KINDS, CompiledRHS
 from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
 from pysciml.rhs.parameters import leaf_names, pack
@@ -112,23 +112,19 @@ def solve(
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     """The right-hand side as an engine takes it, on the route asked for: with plain values, outside of torch.func."""
-    if functorch.active():
-        return _prepare_outside(prob, route)
+    if not functorch.transforming():
+        return _prepare(prob, route)
+    plain = _plain(prob)
+    with functorch.outside():
+        return _prepare(plain, route)
+
+
+def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     if isinstance(prob.f, JuliaFunction):
         return prepare_julia(prob)
     if route == "callback":
         return callback.prepare_callback(prob)
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
-
-
-def _prepare_outside(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
-    plain = _plain(prob)
-    with functorch.outside():
-        program, rhs = prepare_rhs(plain, route)
-        if isinstance(rhs, CompiledRHS):  # while f still holds the tensors that it was called with
-            for kind in KINDS:
-                rhs.graph(kind, program)
-    return program, rhs
 
 
 def _plain(prob: ODEProblem) -> ODEProblem:
@@ -208,7 +204,7 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
 
 def _checking(prob: ODEProblem, request: Callable[..., Request]) -> Callable[..., Request]:
     """`request`, which looks at the times of each member where `vmap` maps over times."""
-    if not any(map(functorch.mapped, prob.tspan)) and not functorch.active():
+    if not any(map(functorch.mapped, prob.tspan)) and not functorch.transforming():
         return request
 
     def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
@@ -286,10 +282,9 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
             expected="IDA or CVODE_BDF",
             fix="pysciml.solve(prob, pysciml.IDA())",
         )
-    sensealg = sensealg or DirectAdjoint()
-    if functorch.active():
-        return _transform_eager(eager.solve, prob, ts, alg=alg, reltol=reltol, abstol=abstol, sensealg=sensealg, **steps)
-    u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
+    states = functools.partial(eager.solve, alg=alg, reltol=reltol, abstol=abstol,
+                               sensealg=sensealg or DirectAdjoint(), **steps)  # fmt: skip
+    u, stats = _eager_states(states, prob, ts)
     used = _tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
 
@@ -301,51 +296,38 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
                 got=f"another value of `{changed[0]}`",
                 fix="solve again, or save at these times: pysciml.solve(prob, saveat=t)",
             )
-
-        def at(ts: torch.Tensor) -> Any:
-            return eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)[0]
-
-        return _in_order(times, prob.span[1] < prob.span[0], at)
+        return _in_order(times, prob.span[1] < prob.span[0], lambda ts: _eager_states(states, prob, ts)[0])
 
     return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
 
 
-def _transform_eager(solver: Callable, prob: ODEProblem, ts: torch.Tensor, **options: Any) -> Solution:
-    """What the transforms of torch.func meet of an eager solve: one operation, so that each member steps by itself."""
+def _eager_states(states: Callable, prob: ODEProblem, ts: torch.Tensor) -> tuple[Any, Stats]:
+    """What `states(prob, ts=ts)` gives, as one operation where torch.func transforms it: each member has own steps."""
+    if not functorch.transforming():
+        return states(prob, ts=ts)
     plain = _plain(prob)
     with functorch.outside():
         captured = callback.prepare_callback(plain)[0].captured
-    counts, stats = (2, len(prob.inputs.u), len(prob.inputs.p)), Stats()
+    counts, stats, inputs = (2, len(prob.inputs.u), len(prob.inputs.p)), Stats(), prob.inputs
 
     def run(ts: torch.Tensor, *xs: torch.Tensor) -> list[torch.Tensor]:
-        times, u, p, others = (list(part) for part in _parts(xs, counts))
-        given = plain.remake(f=Substituted(plain.f, captured, others), tspan=tuple(times),
-                             u0=prob.inputs.u_layout.build(u),
-                             p=None if prob.p is None else prob.inputs.p_layout.build(p))  # fmt: skip
+        times, u, p, others = _parts(xs, counts)
+        given = plain.remake(f=Substituted(plain.f, captured, others), tspan=tuple(times), u0=inputs.u_layout.build(u),
+                             p=inputs.p_layout and inputs.p_layout.build(p))  # fmt: skip
         _check_times(ts.detach().cpu().numpy(), *given.span)
-        out, counted = solver(given, ts=ts, **options)
+        out, counted = states(given, ts=ts)
         vars(stats).update(vars(counted))
         return pytree.tree_leaves(out)
 
     times = [torch.as_tensor(t, dtype=torch.float64, device=ts.device) for t in prob.tspan]
-    inputs = [*times, *prob.inputs.u, *prob.inputs.p, *functorch.originals([plain.f], captured)]
-
-    def at(ts: torch.Tensor) -> Any:
-        return prob.inputs.u_layout.build(list(apply(InTorch(run), ts, *inputs)))
-
-    def dense(times: torch.Tensor) -> Any:
-        return _in_order(times, prob.span[1] < prob.span[0], at)
-
-    return Solution(ts, at(ts), prob, ReturnCode.Success, stats, dense)
+    out = apply(InTorch(run), ts, *times, *inputs.u, *inputs.p, *functorch.originals([plain.f], captured))
+    return inputs.u_layout.build(list(out)), stats
 
 
-def _parts(xs: Sequence[torch.Tensor], counts: Sequence[int]) -> Iterator[Sequence[torch.Tensor]]:
+def _parts(xs: Sequence[torch.Tensor], counts: Sequence[int]) -> list[list[torch.Tensor]]:
     """The first so many, the next so many, ..., and the rest."""
-    start = 0
-    for count in counts:
-        yield xs[start : start + count]
-        start += count
-    yield xs[start:]
+    ends = [0, *itertools.accumulate(counts), len(xs)]
+    return [list(xs[a:b]) for a, b in itertools.pairwise(ends)]
 
 
 def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:

@@ -7,6 +7,7 @@ custom autograd Function.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,15 +37,57 @@ class Substitute(TorchFunctionMode):
         return x
 
 
+class Held:
+    """The tensors that the modules f uses hold now, put back into them while f runs later.
+
+    `torch.func.functional_call` lends a module other parameters, and takes them back before a backward solve.
+    """
+
+    def __init__(self, f: Any):
+        tables = [table for module in modules_of(f) for table in (module._parameters, module._buffers)]
+        self._held = [(table, name, x) for table in tables for name, x in table.items()]
+        self._others: list[tuple[dict, str, Any]] = []
+
+    def __enter__(self) -> None:
+        self._others = [(table, name, table[name]) for table, name, x in self._held if table.get(name, x) is not x]
+        if self._others:
+            for table, name, x in self._held:
+                table[name] = x
+
+    def __exit__(self, *error: object) -> None:
+        for table, name, x in self._others:
+            table[name] = x
+
+
+def modules_of(f: Any) -> list[torch.nn.Module]:
+    """The modules that f is, holds itself, or has in its closure or by the names of its globals."""
+    while isinstance(f, (functools.partial, Substituted)):
+        f = f.func if isinstance(f, functools.partial) else f.f
+    if isinstance(f, torch.nn.Module):
+        return list(f.modules())
+    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
+    near = [getattr(f, "__self__", None), *getattr(f, "__dict__", {}).values(), *(_content(cell) for cell in cells)]
+    near += [x for name, x in getattr(f, "__globals__", {}).items() if code is not None and name in code.co_names]
+    return list(dict.fromkeys(m for x in near if isinstance(x, torch.nn.Module) for m in x.modules()))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # an empty cell
+        return None
+
+
 class Substituted:
     """f, with others in the place of the tensors that it captured."""
 
     def __init__(self, f: Callable, captured: Sequence[torch.Tensor], others: Sequence[torch.Tensor]):
         self.f = f
+        self._held = Held(f)
         self._replaced = dict(zip(map(id, captured), others, strict=True))
 
     def __call__(self, *args: Any) -> Any:
-        with Substitute(self._replaced):
+        with self._held, Substitute(self._replaced):
             out = self.f(*args)
         return pytree.tree_map_only(torch.Tensor, lambda x: self._replaced.get(id(x), x), out)
 

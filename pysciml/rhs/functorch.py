@@ -25,9 +25,9 @@ def active() -> bool:
     return torch._C._are_functorch_transforms_active()
 
 
-def differentiates_forward() -> bool:
-    """Whether torch.autograd.forward_ad is, by itself or for `torch.func.jvp`."""
-    return forward_ad._current_level >= 0
+def transforming() -> bool:
+    """Whether one is, or torch.autograd.forward_ad by itself."""
+    return torch._C._are_functorch_transforms_active() or forward_ad._current_level >= 0
 
 
 def outside() -> Any:
@@ -103,8 +103,13 @@ class Plain(Substituted):
 
 def plain(f: Callable, *args: Any) -> Callable:
     """f itself, or `Plain` where it captured wrapped tensors, which running it twice at `args`, plain ones, shows."""
-    found = met_twice(lambda: f(*args), wrapped) if active() else []
-    return Plain(f, [x for x in found if _C.maybe_get_level(x) <= _C.maybe_current_level()]) if found else f
+    found = [x for x in met_twice(lambda: f(*args), _carries) if _C.maybe_get_level(x) <= (_C.maybe_current_level() or 0)]
+    return Plain(f, found) if found else f
+
+
+def _carries(x: torch.Tensor) -> bool:
+    """Whether a derivative may hang on x that its plain value does not show."""
+    return wrapped(x) or (forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None)
 
 
 def originals(functions: Iterable[Any], captured: Sequence[torch.Tensor]) -> list[torch.Tensor]:

@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
+from torch._functorch import eager_transforms
+from torch.autograd import forward_ad
 
 from pysciml.errors import UnsupportedError
 from pysciml.rhs.base import CompiledRHS
@@ -59,7 +61,15 @@ class TangentProgram(Program):
 
     def call(self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]) -> list:
         primals, tangents = zip(u, parameters, strict=True)
-        return list(torch.func.jvp(lambda u, p: evaluate(self._graph, t=t, u=u, p=p), primals, tangents))
+        return list(_jvp(lambda u, p: evaluate(self._graph, t=t, u=u, p=p), primals, tangents))
+
+
+def _jvp(function: Callable, primals: Sequence[torch.Tensor], tangents: Sequence[torch.Tensor]) -> tuple:
+    if forward_ad._current_level < 0 or eager_transforms.JVP_NESTING:
+        return torch.func.jvp(function, tuple(primals), tuple(tangents))
+    # torch.autograd.forward_ad's own level cannot be entered twice. A vjp is linear, and its vjp is the jvp.
+    y, pull = torch.func.vjp(function, *primals)
+    return y, torch.func.vjp(pull, torch.zeros_like(y))[1](tuple(tangents))[0]
 
 
 def _compiled(program: Program, rhs: CompiledRHS) -> tuple[TangentProgram, CompiledRHS]:
@@ -79,7 +89,7 @@ def _called_back(program: CallbackProgram) -> tuple[CallbackProgram, CallbackRHS
         (u, v), (p, w) = state, parameters
         return list(product(lambda u, p: f(t, u, p), (u, p), (v, w)))
 
-    again = CallbackProgram(both, t, u, p, flatten(u)[1], flatten(p)[1], [], object())
+    again = CallbackProgram(both, t, u, p, flatten(u)[1], flatten(p)[1], [], object(), program.held)
     return again, CallbackRHS(again)
 
 
