@@ -24,11 +24,12 @@ from pysciml.problems import ODEProblem
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack
+from pysciml.rhs.parameters import leaf_names, pack, to_numpy
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.transforms import InTorch, apply
+from pysciml.under_compile import graph_break
 
 SaveAt = float | Sequence[float] | torch.Tensor | None
 _DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
@@ -37,6 +38,7 @@ _SMALL = 2**20  # bytes that need no look at how much memory there is
 _FEW = 1000  # saved times that are remembered as checked
 
 
+@graph_break
 def solve(
     prob: ODEProblem,
     alg: Algorithm | str | None = None,
@@ -185,11 +187,12 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
     """Solves with an engine, which sees flat vectors."""
     leaves = prob.inputs.u
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    captured = _captured(program)
+    transforming = functorch.transforming()
+    captured = _captured(program) if transforming else program.captured
     inputs = _to_host([*leaves, *prob.inputs.p, *captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
-    call = autograd.Call(engine, rhs, program, _checking(prob, request), leaves[0].dtype, len(leaves), names,
-                         request.keywords["mass"])  # fmt: skip
+    mass, request = request.keywords["mass"], _checking(request) if transforming else request
+    call = autograd.Call(engine, rhs, program, request, leaves[0].dtype, len(leaves), names, mass)
     u = autograd.solve(call, *prob.tspan, ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
@@ -202,10 +205,8 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
 
 
-def _checking(prob: ODEProblem, request: Callable[..., Request]) -> Callable[..., Request]:
+def _checking(request: Callable[..., Request]) -> Callable[..., Request]:
     """`request`, which looks at the times of each member where `vmap` maps over times."""
-    if not any(map(functorch.mapped, prob.tspan)) and not functorch.transforming():
-        return request
 
     def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
         _check_times(ts, t0, t1)
@@ -347,7 +348,9 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
     ts = saveat
     if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
         ts = torch.as_tensor(ts, device=device).to(torch.float64)
-    if not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
+    if not functorch.active():
+        _check_times(to_numpy(ts), *prob.span)
+    elif not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
         _check_times(functorch.numbers(ts), *prob.span)
     return ts
 

@@ -19,10 +19,12 @@ from pysciml.rhs.base import CompiledRHS
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.solve import SaveAt, check_options, prepare_rhs, request_maker, save_times, solve, tolerances
+from pysciml.under_compile import graph_break
 
 _EXECUTORS = ("serial", "threads")
 
 
+@graph_break
 def solve_ensemble(
     ensemble: EnsembleProblem,
     alg: Algorithm | str | None = None,

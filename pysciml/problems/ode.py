@@ -14,6 +14,7 @@ from torch.utils import _pytree as pytree
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.functorch import number
 from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
+from pysciml.under_compile import graph_break
 
 Time = float | torch.Tensor
 
@@ -51,6 +52,7 @@ class ODEProblem:
     p: Any = None
     mass_matrix: Any = None
 
+    @graph_break
     def __post_init__(self):
         if not callable(self.f):
             raise InvalidInputError("f must be callable.", got=type(self.f).__name__, fix="def f(t, u): ...")
