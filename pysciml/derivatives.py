@@ -89,7 +89,7 @@ class States(Operation):
         with functorch.outside():
             made = tangents.tangent(self.program, self.rhs)
         if made is None:
-            raise _no_second("a second derivative, or jvp, jacfwd or hessian")
+            raise _julia_source_only()
         program, rhs = made
         return States(self.engine, self._twice(program, rhs), rhs, program, _doubled(self.mass))
 
@@ -181,10 +181,10 @@ class _Slope(Operation):
         return (torch.from_numpy(self.states.engine.derivative(base, t.reshape(1), u[None])[0]),)
 
     def pull(self, xs: Tensors, cotangents: Tensors, needs: Needs) -> Sequence[torch.Tensor | None]:
-        raise _no_second("a second derivative in times")
+        raise _times_of_dae() if self.states.mass is not None else _julia_source_only()
 
     def push(self, xs: Tensors, tangents: Sequence[torch.Tensor | None]) -> Tensors:
-        raise _no_second("a second derivative in times")
+        raise _times_of_dae() if self.states.mass is not None else _julia_source_only()
 
 
 def known(*values: np.ndarray) -> tuple:
@@ -209,9 +209,18 @@ def _doubled(x: Any) -> Any:
     return np.concatenate([x, x]) if isinstance(x, np.ndarray) and x.ndim else x
 
 
-def _no_second(what: str) -> UnsupportedError:
+def _julia_source_only() -> UnsupportedError:
     return UnsupportedError(
-        f"{what} of this solve is not available.", got="a JuliaFunction, or a mass matrix with zeros and times",
-        expected="first derivatives: backward(), torch.func.grad, vjp, jacrev and vmap; or f written in torch",
-        fix="f as a torch function, and times that are plain numbers: pysciml.ODEProblem(f, u0, (0.0, 1.0))",
+        "second derivatives and forward mode through a JuliaFunction are not available.",
+        got="create_graph=True and a second backward(), or torch.func.jvp, jacfwd or hessian",
+        expected="f in torch, on any route; or backward(), torch.func.grad, vjp, jacrev and vmap",
+        fix="def f(t, u, p): ...  in torch operations, and pysciml.ODEProblem(f, u0, tspan, p)",
+    )  # fmt: skip
+
+
+def _times_of_dae() -> UnsupportedError:
+    return UnsupportedError(
+        "second derivatives in times of a problem whose mass matrix has zeros are not available.",
+        got="tspan or saveat that is differentiated twice", expected="second derivatives in u0 and parameters",
+        fix="detach the times: saveat=ts.detach(), tspan=(0.0, 1.0)",
     )  # fmt: skip

@@ -176,7 +176,7 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
         )
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
-        abstol = abstol.detach().cpu().double().numpy()
+        abstol = abstol.cpu().double().numpy()
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
                              reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
@@ -404,6 +404,10 @@ def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float
         abstol = float(abstol)
     if not isinstance(abstol, (int, float)):
         abstol = _tolerance_per_state(prob, abstol)
+    if isinstance(abstol, torch.Tensor) and functorch.mapped(abstol):
+        raise UnsupportedError("abstol cannot differ among the members of a vmap.", got="abstol of a vmap",
+                               expected="the same for all", fix="abstol=1e-8")  # fmt: skip
+    abstol = functorch.example(abstol) if isinstance(abstol, torch.Tensor) else abstol
     for name, value in (("reltol", reltol), ("abstol", abstol)):
         smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
         if not (math.isfinite(smallest) and smallest > 0):

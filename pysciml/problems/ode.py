@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
-from pysciml.rhs.functorch import number
+from pysciml.rhs.functorch import active, depends, example, number
 from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
 from pysciml.under_compile import graph_break
 
@@ -116,7 +116,7 @@ def _check_mass_matrix(mass: Any, u0: Any) -> Any:
             got=f"shapes {[list(m.shape) for m in m_leaves]} for a state {[list(u.shape) for u in u_leaves]}",
             fix="mass_matrix=torch.tensor([1.0, 1.0, 0.0])",
         )
-    if any(m.requires_grad for m in m_leaves):
-        raise InvalidInputError("mass_matrix cannot be differentiated.", got="a tensor that requires grad",
+    if any(map(depends, m_leaves)):
+        raise InvalidInputError("mass_matrix cannot be differentiated or mapped.", got="a tensor that requires grad",
                                 fix="mass_matrix.detach(), or divide f by it where it is not zero")  # fmt: skip
-    return mass
+    return pytree.tree_map(example, mass) if active() else mass

@@ -50,6 +50,14 @@ def mapped(x: Any) -> bool:
     return False
 
 
+def depends(x: torch.Tensor) -> bool:
+    """Whether x is differentiated or mapped: a constant that was made inside of a transform is wrapped, but is not."""
+    has_tangent = forward_ad._current_level >= 0 and forward_ad.unpack_dual(x).tangent is not None
+    if has_tangent or x.requires_grad or mapped(x):
+        return True
+    return wrapped(x) and _C.get_unwrapped(x).requires_grad
+
+
 def values(x: torch.Tensor) -> torch.Tensor:
     """All that lies in the wrappers of x, what `vmap` maps over included, without gradient."""
     if not active():  # which would wrap the result in turn
