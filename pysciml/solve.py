@@ -164,7 +164,10 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
 
 def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> Callable[..., Request]:
     """What makes an engine's Request from the values u0, p, t0 and ts, the rest being checked and settled."""
-    mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix))
+    mass = None
+    if prob.mass_matrix is not None:
+        with functorch.outside():
+            mass = pack(pytree.tree_leaves(prob.mass_matrix))
     alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
     if mass is not None and not alg.dae and not mass.all():
         takes = type(engine.default_algorithm(mass)).__name__
@@ -176,7 +179,7 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
         )
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
-        abstol = abstol.cpu().double().numpy()
+        abstol = functorch.numbers(abstol)
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
                              reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,

@@ -45,12 +45,16 @@ class _Applied(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple, output: Any) -> None:
         ctx.operation, *xs = inputs
+        ctx.set_materialize_grads(False)  # a time that is no variable has no tangent, rather than one of zeros
+        ctx.like = [(y.shape, y.dtype, y.device) for y in output]
         ctx.save_for_backward(*xs)
         ctx.save_for_forward(*xs)
 
     @staticmethod
-    def backward(ctx: Any, *cotangents: torch.Tensor) -> tuple:
-        return None, *ctx.operation.pull(ctx.saved_tensors, cotangents, ctx.needs_input_grad[1:])
+    def backward(ctx: Any, *cotangents: torch.Tensor | None) -> tuple:
+        given = [torch.zeros(like[0], dtype=like[1], device=like[2]) if c is None else c
+                 for c, like in zip(cotangents, ctx.like, strict=True)]  # fmt: skip
+        return None, *ctx.operation.pull(ctx.saved_tensors, given, ctx.needs_input_grad[1:])
 
     @staticmethod
     def jvp(ctx: Any, _: Any, *tangents: torch.Tensor | None) -> tuple:

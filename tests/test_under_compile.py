@@ -10,7 +10,11 @@ import pysciml as ps
 
 ENGINES = ["embedded", pytest.param("julia", marks=pytest.mark.julia)]
 
-pytestmark = pytest.mark.usefixtures("float64")
+pytestmark = [
+    pytest.mark.usefixtures("float64"),
+    # torch's own, where it looks at the arguments of a frame after a break of the graph.
+    pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf:UserWarning"),
+]
 
 
 class Model(torch.nn.Module):

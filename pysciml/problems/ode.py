@@ -14,11 +14,12 @@ from torch.utils import _pytree as pytree
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.functorch import active, depends, example, number
 from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
-from pysciml.under_compile import graph_break
+from pysciml.under_compile import made_outside
 
 Time = float | torch.Tensor
 
 
+@made_outside
 @dataclass(frozen=True, eq=False)
 class ODEProblem:
     """M du/dt = f(t, u) or f(t, u, p), with u(t0) = u0.
@@ -52,7 +53,6 @@ class ODEProblem:
     p: Any = None
     mass_matrix: Any = None
 
-    @graph_break
     def __post_init__(self):
         if not callable(self.f):
             raise InvalidInputError("f must be callable.", got=type(self.f).__name__, fix="def f(t, u): ...")

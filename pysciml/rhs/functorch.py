@@ -60,7 +60,7 @@ def depends(x: torch.Tensor) -> bool:
 
 def values(x: torch.Tensor) -> torch.Tensor:
     """All that lies in the wrappers of x, what `vmap` maps over included, without gradient."""
-    if not active():  # which would wrap the result in turn
+    if not (wrapped(x) or active()):  # which would wrap the result in turn
         return x.detach()
     while wrapped(x):
         x = _C.get_unwrapped(x)
@@ -70,8 +70,9 @@ def values(x: torch.Tensor) -> torch.Tensor:
 
 def numbers(x: torch.Tensor) -> np.ndarray:
     """`values` as numpy has them."""
+    x = values(x)
     with outside():
-        return values(x).cpu().numpy()
+        return x.cpu().numpy()
 
 
 def example(x: torch.Tensor) -> torch.Tensor:
