@@ -1,6 +1,6 @@
 """The one place where torch's autograd meets an engine.
 
-`_Solve` is the map (t0, saveat, state leaves, parameter leaves) -> saved states. Its vjp in the states and parameters is
+`_Solve` is the map (t0, saveat, state leaves, parameter leaves) -> saved states. Its vjp in states and parameters is
 the engine's; in the times it is exact: a saved state moves along du/dt, and a later start is a shift of u0 against it.
 It is the quick form. Where a transform of torch.func is active, or a gradient shall be differentiated in turn, the
 operations of `derivatives.py` take its place.
@@ -138,10 +138,10 @@ def _differentiably(ctx: Any, grad: torch.Tensor) -> tuple:
     operation = _operation(call)
     operation.solved[then] = request, ctx.trajectory
     _, needs_t0, needs_ts, *_ = ctx.needs_input_grad
-    d_t0, _, d_ts, d_u0, d_p = operation.pull(xs, (grad.double(),), (needs_t0, False, needs_ts, True, True))
-    pieces = torch.cat([d_u0, d_p]).split([x.numel() for x in leaves])
+    d_t0, _, d_ts, *d_leaves = operation.pull(xs, (grad.double(),), (needs_t0, False, needs_ts, True, True))
+    pieces = torch.cat([d for d in d_leaves if d is not None]).split([x.numel() for x in leaves])
     found = [d.reshape(x.shape).to(x) for d, x in zip(pieces, leaves, strict=True)]
-    return d_t0 if d_t0 is None else d_t0.reshape(t0.shape).to(t0), d_ts, *found
+    return None if d_t0 is None else d_t0.reshape(t0.shape).to(t0), d_ts, *found
 
 
 def _changed(call: Call, leaves: Sequence[torch.Tensor]) -> InvalidInputError:

@@ -162,7 +162,7 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
     return eager
 
 
-def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> Callable[..., Request]:
+def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> functools.partial[Request]:
     """What makes an engine's Request from the values u0, p, t0 and ts, the rest being checked and settled."""
     mass = None
     if prob.mass_matrix is not None:
@@ -188,20 +188,21 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
 
 def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
-    leaves = prob.inputs.u
+    leaves, (t0, t1) = prob.inputs.u, prob.tspan
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
     transforming = functorch.transforming()
     captured = _captured(program) if transforming else program.captured
     inputs = _to_host([*leaves, *prob.inputs.p, *captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
-    mass, request = request.keywords["mass"], _checking(request) if transforming else request
-    call = autograd.Call(engine, rhs, program, request, leaves[0].dtype, len(leaves), names, mass)
-    u = autograd.solve(call, *prob.tspan, ts.cpu(), inputs)
+    mass = request.keywords["mass"]
+    given = _checking(request) if transforming else request
+    call = autograd.Call(engine, rhs, program, given, leaves[0].dtype, len(leaves), names, mass)
+    u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
         values = _in_order(
-            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, *prob.tspan, ts, inputs)
+            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, t0, t1, ts, inputs)
         )
         return program.u_layout.unflatten(values.to(out_device))
 
@@ -225,7 +226,7 @@ def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Te
     """
     if functorch.mapped(times):
         raise UnsupportedError("sol(t) cannot be asked for times that vmap maps over.", got="t of a vmap",
-                               expected="the same times for all members", fix="pysciml.solve(prob, saveat=t)")  # fmt: skip
+                               expected="the same times for all", fix="pysciml.solve(prob, saveat=t)")  # fmt: skip
     values = functorch.numbers(times)
     order = np.argsort(-values if backwards else values, kind="stable")
     along = -values[order] if backwards else values[order]

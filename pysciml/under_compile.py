@@ -13,8 +13,8 @@ _F = TypeVar("_F", bound=Callable[..., Any])
 _C = TypeVar("_C")
 
 _WHY = (
-    "a solver of pysciml is not made of torch operations, so torch.compile cannot take it into its graph. It breaks the "
-    "graph there and calls the solver between the two parts: leave out fullgraph=True"
+    "a solver of pysciml is not made of torch operations, so torch.compile cannot take it into its graph. It breaks "
+    "the graph there and calls the solver between the two parts: leave out fullgraph=True"
 )
 
 
@@ -23,7 +23,6 @@ def graph_break(function: _F) -> _F:
 
     This is `torch.compiler.disable`, which takes seconds to import the compiler, put off until the compiler is there.
     """
-
     disabled: list[Callable[..., Any]] = []
 
     @functools.wraps(function)
@@ -41,5 +40,5 @@ def graph_break(function: _F) -> _F:
 
 def made_outside(cls: type[_C]) -> type[_C]:
     """The class, at whose construction torch.compile breaks the graph, as `graph_break` does."""
-    cls.__init__ = graph_break(cls.__init__)  # type: ignore[method-assign, misc]
+    cls.__init__ = graph_break(cls.__init__)  # type: ignore[method-assign]
     return cls

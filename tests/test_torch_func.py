@@ -141,7 +141,9 @@ def moving(route, t0, t1, a):
     times = torch.stack([(t0 + t1) / 2, t1])
     # Backpropagation through steps differentiates the last step's own error in its length too: small steps are needed.
     options = {"dtmax": 0.05} if route == "eager" else {}
-    return states(route, lambda t, u, p: p * t * u, torch.ones(1), (t0, t1), a.reshape(1), saveat=times, **options).sum()
+    return states(
+        route, lambda t, u, p: p * t * u, torch.ones(1), (t0, t1), a.reshape(1), saveat=times, **options
+    ).sum()
 
 
 def moving_exactly(t0, t1, a):
@@ -218,6 +220,7 @@ def flat(tree):
 
 def along(function, params, w, step=1e-3):
     """The derivative of a function along w, by central differences of fourth order."""
+
     def at(s):
         return function({name: x + s * step * w[name] for name, x in params.items()})
 
@@ -248,7 +251,9 @@ def test_the_hessian_of_a_ude_against_differences_of_gradients(route):
     expected = along(grad(ways["inside"]), params, w)
     for way in ways.values():
         assert relative_error(flat(jvp(grad(way), (params,), (w,))[1]), expected) < 1e-6
-        assert relative_error(flat(grad(lambda p, way=way: (flat(grad(way)(p)) * flat(w)).sum())(params)), expected) < 1e-6
+        assert (
+            relative_error(flat(grad(lambda p, way=way: (flat(grad(way)(p)) * flat(w)).sum())(params)), expected) < 1e-6
+        )
     first = torch.autograd.grad(whole(U0), list(whole.parameters()), create_graph=True)
     again = torch.autograd.grad(sum((g * v).sum() for g, v in zip(first, w.values(), strict=True)), whole.parameters())
     assert relative_error(torch.cat([x.reshape(-1) for x in again]), expected) < 1e-6

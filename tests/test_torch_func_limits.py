@@ -1,4 +1,4 @@
-"""What torch.func over a solve can only do in part: DAEs, Julia source, other sensitivities; and the errors it gives."""
+"""What torch.func over a solve can only do in part: DAEs, Julia source, sensitivities; and the errors it gives."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ ENGINES = ["embedded", pytest.param("julia", marks=pytest.mark.julia)]
 
 def dae(engine, p, t1=1.0):
     """x' = -p0 y with 0 = y - p1 x^2."""
+
     def f(t, u, p):
         return torch.stack([-p[0] * u[1], u[1] - p[1] * u[0] ** 2])
 
@@ -54,6 +55,7 @@ def test_a_dae_in_times_once(engine):
 
 def weighted(p, engine, alg, sensealg=None):
     """A mass matrix and tolerances that are not the same for all states."""
+
     def f(t, u, p):
         return torch.stack([u[1], p * (1 - u[0] ** 2) * u[1] - u[0]])
 
@@ -125,7 +127,9 @@ def test_parameters_lent_to_the_hole_of_a_julia_function():
 
     whole, u0 = Whole(), torch.ones(2)
     whole(u0).backward()
-    found = grad(lambda params: functional_call(whole, params, (u0,)))({n: x.detach() for n, x in whole.named_parameters()})
+    found = grad(lambda params: functional_call(whole, params, (u0,)))(
+        {n: x.detach() for n, x in whole.named_parameters()}
+    )
     for name, x in whole.named_parameters():
         assert relative_error(found[name], x.grad) < 1e-10
 
@@ -194,7 +198,11 @@ def test_the_values_in_wrappers():
     x = torch.arange(6.0).reshape(2, 3)
     vmap(grad(look), in_dims=1)(x)
     example, values, mapped, wrapped = seen[0]
-    assert torch.equal(example, x[:, 0]) and torch.equal(values, x) and mapped and wrapped
-    assert not functorch.wrapped(x) and not functorch.mapped(x) and torch.equal(functorch.values(x), x)
+    assert torch.equal(example, x[:, 0])
+    assert torch.equal(values, x)
+    assert (mapped, wrapped) == (True, True)
+    assert (functorch.mapped(x), functorch.wrapped(x)) == (False, False)
+    assert torch.equal(functorch.values(x), x)
     hessian(look)(x)
-    assert torch.equal(seen[1][0], x) and seen[1][2:] == (False, True)
+    assert torch.equal(seen[1][0], x)
+    assert seen[1][2:] == (False, True)

@@ -57,8 +57,11 @@ def test_fullgraph_says_why_it_cannot_be():
 
 
 def test_the_compiler_is_not_imported_for_a_solve():
-    assert output("""
+    assert (
+        output("""
         import sys, torch, pysciml as ps
         ps.solve(ps.ODEProblem(lambda t, u: -u, torch.ones(1), (0.0, 1.0)), engine="embedded")
         print("torch._dynamo" in sys.modules)
-    """).strip() == "False"
+    """).strip()
+        == "False"
+    )

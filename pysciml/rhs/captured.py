@@ -44,7 +44,9 @@ class Held:
     """
 
     def __init__(self, f: Any):
-        tables = [table for module in modules_of(f) for table in (module._parameters, module._buffers)]
+        tables: list[dict[str, Any]] = [
+            table for module in modules_of(f) for table in (module._parameters, module._buffers)
+        ]
         self._held = [(table, name, x) for table in tables for name, x in table.items()]
         self._others: list[tuple[dict, str, Any]] = []
 

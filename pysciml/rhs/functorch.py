@@ -38,6 +38,7 @@ def outside() -> Any:
 
 
 def wrapped(x: Any) -> bool:
+    """Whether x is a tensor in a wrapper of torch.func."""
     return isinstance(x, torch.Tensor) and _C.is_functorch_wrapped_tensor(x)
 
 
@@ -112,7 +113,9 @@ class Plain(Substituted):
 
 def plain(f: Callable, *args: Any) -> Callable:
     """f itself, or `Plain` where it captured wrapped tensors, which running it twice at `args`, plain ones, shows."""
-    found = [x for x in met_twice(lambda: f(*args), _carries) if _C.maybe_get_level(x) <= (_C.maybe_current_level() or 0)]
+    found = [
+        x for x in met_twice(lambda: f(*args), _carries) if _C.maybe_get_level(x) <= (_C.maybe_current_level() or 0)
+    ]
     return Plain(f, found) if found else f
 
 

@@ -60,7 +60,7 @@ class TangentProgram(Program):
         self._graph = graph
 
     def call(self, t: torch.Tensor, u: Sequence[torch.Tensor], parameters: Sequence[torch.Tensor]) -> list:
-        primals, tangents = zip(u, parameters, strict=True)
+        primals, tangents = (u[0], parameters[0]), (u[1], parameters[1])
         return list(_jvp(lambda u, p: evaluate(self._graph, t=t, u=u, p=p), primals, tangents))
 
 
@@ -68,7 +68,7 @@ def _jvp(function: Callable, primals: Sequence[torch.Tensor], tangents: Sequence
     if forward_ad._current_level < 0 or eager_transforms.JVP_NESTING:
         return torch.func.jvp(function, tuple(primals), tuple(tangents))
     # torch.autograd.forward_ad's own level cannot be entered twice. A vjp is linear, and its vjp is the jvp.
-    y, pull = torch.func.vjp(function, *primals)
+    y, pull, *_ = torch.func.vjp(function, *primals)
     return y, torch.func.vjp(pull, torch.zeros_like(y))[1](tuple(tangents))[0]
 
 
