@@ -55,6 +55,9 @@ def solve(
 ) -> Solution:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
+    It can be differentiated again (`create_graph=True`), and transformed by torch.func: `grad`, `vjp`, `jvp`, `vmap`,
+    `jacrev`, `jacfwd`, `hessian`, in any nesting. `vmap` solves each member with steps of its own.
+
     Args:
         prob: the problem.
         alg: an algorithm or its name. None, with Julia: `DefaultODEAlgorithm`, which chooses as SciML does and

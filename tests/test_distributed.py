@@ -14,6 +14,7 @@ import pysciml as ps
 
 ENGINES = ["embedded", pytest.param("julia", marks=pytest.mark.julia)]
 STEPS, MEMBERS = 3, 4
+TIGHT = {"reltol": 1e-12, "abstol": 1e-12}
 
 
 class Model(torch.nn.Module):
@@ -28,10 +29,7 @@ class Model(torch.nn.Module):
 
     def forward(self, u0: torch.Tensor) -> torch.Tensor:
         alg = ps.Tsit5() if self.engine == "julia" else ps.CVODE_Adams()
-        final = [
-            ps.solve(ps.ODEProblem(self.derivative, x, (0.0, 1.0)), alg, engine=self.engine, reltol=1e-8, abstol=1e-8)
-            for x in u0
-        ]
+        final = [ps.solve(ps.ODEProblem(self.derivative, x, (0.0, 1.0)), alg, engine=self.engine, **TIGHT) for x in u0]
         return torch.stack([sol.u[-1] for sol in final])
 
     def derivative(self, t: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
@@ -72,5 +70,5 @@ def test_two_processes_train_to_the_numbers_of_one(engine, tmp_path):
     torch.multiprocessing.spawn(work, (engine, port, str(tmp_path)), nprocs=2)
     for rank in range(2):
         for x, y, start in zip(torch.load(tmp_path / f"{rank}.pt"), expected, before, strict=True):
-            assert torch.allclose(x, y, rtol=1e-12, atol=1e-14)
+            assert torch.allclose(x, y, rtol=0, atol=1e-10)  # rounding decides steps, within the tolerance
             assert not torch.equal(x, start)

@@ -206,3 +206,20 @@ def test_the_values_in_wrappers():
     hessian(look)(x)
     assert torch.equal(seen[1][0], x)
     assert seen[1][2:] == (False, True)
+
+
+@pytest.mark.julia
+def test_an_ensemble_on_threads_says_that_it_is_not_for_transforms():
+    prob = ps.ODEProblem(lambda t, u: -u, torch.ones(1), (0.0, 1.0))
+
+    def total(u0, executor):
+        return (
+            ps.solve_ensemble(ps.EnsembleProblem(prob, u0=u0), executor=executor, engine="julia", **TIGHT)
+            .u[:, -1]
+            .sum()
+        )
+
+    u0 = torch.ones(3, 1)
+    with pytest.raises(ps.UnsupportedError, match=r'a transform of torch.func(.|\n)*executor="serial"'):
+        grad(lambda x: total(x, "threads"))(u0)
+    assert relative_error(grad(lambda x: total(x, "serial"))(u0), torch.full((3, 1), -1.0).exp()) < 1e-7

@@ -15,6 +15,7 @@ from pysciml.engines import select
 from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.errors import InvalidInputError, PySciMLWarning, SolveError, UnsupportedError
 from pysciml.problems import EnsembleProblem, ODEProblem
+from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
@@ -115,6 +116,8 @@ def _on_threads(ensemble, alg, *, saveat, reltol, abstol, sensealg, engine, rout
     check_options(alg, route, **steps)
     on_cpu = pytree.tree_leaves(prob.u0)[0].device.type == "cpu"
     name = select.choose(engine, alg, sensealg, on_cpu)
+    if functorch.transforming():
+        raise _not_here("a transform of torch.func")
     if name != "julia" or not on_cpu or route == "callback":
         raise _not_here(f"the {name} engine" if name != "julia" else "route='callback'" if on_cpu else "a GPU")
     reltol, abstol = tolerances(prob, reltol, abstol)
