@@ -48,16 +48,17 @@ class Held:
             table for module in modules_of(f) for table in (module._parameters, module._buffers)
         ]
         self._held = [(table, name, x) for table in tables for name, x in table.items()]
-        self._others: list[tuple[dict, str, Any]] = []
+        self._others: list[list[tuple[dict, str, Any]]] = []  # of each entry, which may be inside of another
 
     def __enter__(self) -> None:
-        self._others = [(table, name, table[name]) for table, name, x in self._held if table.get(name, x) is not x]
-        if self._others:
+        others = [(table, name, table[name]) for table, name, x in self._held if table.get(name, x) is not x]
+        self._others.append(others)
+        if others:
             for table, name, x in self._held:
                 table[name] = x
 
     def __exit__(self, *error: object) -> None:
-        for table, name, x in self._others:
+        for table, name, x in self._others.pop():
             table[name] = x
 
 
