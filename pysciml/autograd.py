@@ -1,7 +1,9 @@
 """The one place where torch's autograd meets an engine.
 
-`Solve` is the map (t0, saveat, state leaves, parameter leaves) -> saved states. Its vjp in the states and parameters is
+`_Solve` is the map (t0, saveat, state leaves, parameter leaves) -> saved states. Its vjp in states and parameters is
 the engine's; in the times it is exact: a saved state moves along du/dt, and a later start is a shift of u0 against it.
+It is the quick form. Where a transform of torch.func is active, or a gradient shall be differentiated in turn, the
+operations of `derivatives.py` take its place.
 """
 
 from __future__ import annotations
@@ -13,12 +15,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from pysciml.engines.base import Engine, Request, Trajectory
+from pysciml.derivatives import States, known
+from pysciml.engines.base import Engine, Pullback, Request, Trajectory
 from pysciml.errors import InvalidInputError
-from pysciml.first_order import first_order_only
+from pysciml.rhs import functorch
 from pysciml.rhs.base import RightHandSide
 from pysciml.rhs.parameters import all_finite, pack, to_numpy
 from pysciml.solution import Stats
+from pysciml.transforms import apply
 
 
 def _unsolved(**changes: Any) -> Request:
@@ -30,7 +34,7 @@ class Call:
     """One solve on its way through autograd: what stays the same, and what came of it.
 
     Attributes:
-        engine: who solves. rhs: what. request: makes the Request, given the values u0, p, t0 and ts.
+        engine: who solves. rhs, program: what. request: makes the Request, given the values u0, p, t0 and ts.
         dtype: of the user's state. n_state: how many of the leaves are the state.
         names: gives what the user calls each parameter leaf.
         dense: the trajectory to interpolate instead of solving, or None.
@@ -39,19 +43,46 @@ class Call:
 
     engine: Engine
     rhs: RightHandSide
+    program: Any
     request: Callable[..., Request]
     dtype: torch.dtype
     n_state: int
     names: Callable[[], list[str]]
+    mass: np.ndarray | None = None
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
     solved: Callable[..., Request] = _unsolved
     stats: Stats = field(default_factory=Stats)
 
 
-def solve(call: Call, t0: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
+def solve(call: Call, t0: Any, t1: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> torch.Tensor:
     """The (k, n) states at `ts`, differentiable in t0, ts and all leaves."""
+    if functorch.transforming():
+        (u,) = apply(_operation(call), *_inputs(call, t0, t1, ts, leaves))
+        return u.to(call.dtype)
     return _Solve.apply(call, t0, ts, *leaves)
+
+
+def _operation(call: Call) -> States:
+    def told(result: Trajectory | Pullback) -> None:
+        if isinstance(result, Pullback):
+            call.stats.backward = result.stats
+        else:
+            call.stats, call.trajectory = result.stats, result
+
+    def request(**given: Any) -> Request:
+        made = call.request(**given)
+        _check_values(call, made, ())
+        return made
+
+    return States(call.engine, request, call.rhs, call.program, call.mass, told)
+
+
+def _inputs(call: Call, t0: Any, t1: Any, ts: torch.Tensor, leaves: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+    """The inputs of a `States`."""
+    parts = leaves[: call.n_state], leaves[call.n_state :]
+    flat = [torch.cat([x.reshape(-1).double() for x in part]) if part else ts.new_zeros(0) for part in parts]
+    return [*(torch.as_tensor(t, dtype=torch.float64) for t in (t0, t1)), ts, *flat]
 
 
 class _Solve(torch.autograd.Function):
@@ -76,6 +107,8 @@ class _Solve(torch.autograd.Function):
     @staticmethod
     def backward(ctx, grad: torch.Tensor):
         call, request, trajectory = ctx.call, ctx.request, ctx.trajectory
+        if torch.is_grad_enabled():  # that is: create_graph
+            return None, *_differentiably(ctx, grad)
         g = to_numpy(grad)
         _, needs_t0, needs_ts, *needs = ctx.needs_input_grad
         d_t0 = d_ts = None
@@ -90,8 +123,33 @@ class _Solve(torch.autograd.Function):
         if needs_ts:
             slopes = call.engine.derivative(request, request.ts, trajectory.u)
             d_ts = _like(torch.from_numpy((g * slopes).sum(axis=1)), ctx.like[1])
-        name = f"{request.alg.name} with {request.sensealg.name}"
-        return None, *first_order_only(name, ctx.like, [d_t0, d_ts, *pieces])
+        return None, d_t0, d_ts, *pieces
+
+
+def _differentiably(ctx: Any, grad: torch.Tensor) -> tuple:
+    """The gradients in t0, ts and all leaves, which can be differentiated again."""
+    call, request = ctx.call, ctx.request
+    t0, ts, *leaves = ctx.like
+    xs = _inputs(call, t0, request.t1, ts, leaves)
+    now, then = (known(*map(np.asarray, values)) for values in (
+        map(to_numpy, xs), (request.t0, request.t1, request.ts, request.u0, request.p)))  # fmt: skip
+    if now != then:
+        raise _changed(call, leaves)
+    operation = _operation(call)
+    operation.solved[then] = request, ctx.trajectory
+    _, needs_t0, needs_ts, *_ = ctx.needs_input_grad
+    d_t0, _, d_ts, *d_leaves = operation.pull(xs, (grad.double(),), (needs_t0, False, needs_ts, True, True))
+    pieces = torch.cat([d for d in d_leaves if d is not None]).split([x.numel() for x in leaves])
+    found = [d.reshape(x.shape).to(x) for d, x in zip(pieces, leaves, strict=True)]
+    return None if d_t0 is None else d_t0.reshape(t0.shape).to(t0), d_ts, *found
+
+
+def _changed(call: Call, leaves: Sequence[torch.Tensor]) -> InvalidInputError:
+    return InvalidInputError(
+        "a second derivative needs the values that were solved with, and a tensor has changed since.",
+        got=f"another value among u0, times and {', '.join(call.names())}"[:200],
+        fix="differentiate before the optimizer's step, or solve again",
+    )  # fmt: skip
 
 
 def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tensor]) -> None:
@@ -104,6 +162,8 @@ def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tenso
         )  # fmt: skip
     if all_finite(request.p):
         return
+    if not parameters:
+        raise InvalidInputError("the parameters must be finite.", got="NaN or infinity", fix="torch.isfinite(p)")
     bad = next(i for i, x in enumerate(parameters) if not torch.isfinite(x).all())
     name, x = call.names()[bad], parameters[bad]
     raise InvalidInputError(

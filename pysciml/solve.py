@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
@@ -20,12 +21,15 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
-from pysciml.rhs import callback
+from pysciml.rhs import callback, functorch
+from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
 from pysciml.rhs.parameters import leaf_names, pack, to_numpy
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
-from pysciml.solution import ReturnCode, Solution
+from pysciml.solution import ReturnCode, Solution, Stats
+from pysciml.transforms import InTorch, apply
+from pysciml.under_compile import graph_break
 
 SaveAt = float | Sequence[float] | torch.Tensor | None
 _DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
@@ -34,6 +38,7 @@ _SMALL = 2**20  # bytes that need no look at how much memory there is
 _FEW = 1000  # saved times that are remembered as checked
 
 
+@graph_break
 def solve(
     prob: ODEProblem,
     alg: Algorithm | str | None = None,
@@ -49,6 +54,9 @@ def solve(
     maxiters: int | None = None,
 ) -> Solution:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
+
+    It can be differentiated again (`create_graph=True`), and transformed by torch.func: `grad`, `vjp`, `jvp`, `vmap`,
+    `jacrev`, `jacfwd`, `hessian`, in any nesting. `vmap` solves each member with steps of its own.
 
     Args:
         prob: the problem.
@@ -108,12 +116,39 @@ def solve(
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
-    """The right-hand side as an engine takes it, on the route asked for."""
+    """The right-hand side as an engine takes it, on the route asked for: with plain values, outside of torch.func."""
+    if not functorch.transforming():
+        return _prepare(prob, route)
+    plain = _plain(prob)
+    with functorch.outside():
+        return _prepare(plain, route)
+
+
+def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     if isinstance(prob.f, JuliaFunction):
         return prepare_julia(prob)
     if route == "callback":
         return callback.prepare_callback(prob)
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
+
+
+def _plain(prob: ODEProblem) -> ODEProblem:
+    """The problem at plain values, the first ones where `vmap` maps over several."""
+    u0, p = pytree.tree_map_only(torch.Tensor, functorch.example, (prob.u0, prob.p))
+    t0, t1 = map(functorch.number, prob.tspan)
+    with functorch.outside():
+        t = torch.as_tensor(t0, dtype=prob.inputs.u[0].dtype, device=prob.inputs.u[0].device)
+    f = prob.f
+    f = f.plain() if isinstance(f, JuliaFunction) else functorch.plain(f, t, u0, *(() if prob.p is None else (p,)))
+    with functorch.outside():
+        return prob.remake(f=f, u0=u0, p=p, tspan=(t0, t1))
+
+
+def _captured(program: Any) -> list[torch.Tensor]:
+    """The tensors that f captured, as the caller has them."""
+    f = program.f
+    functions = [hole.module for hole in f.holes.values()] if isinstance(f, JuliaFunction) else [f]
+    return functorch.originals(functions, program.captured)
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
@@ -130,9 +165,12 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
     return eager
 
 
-def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> Callable[..., Request]:
+def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> functools.partial[Request]:
     """What makes an engine's Request from the values u0, p, t0 and ts, the rest being checked and settled."""
-    mass = None if prob.mass_matrix is None else pack(pytree.tree_leaves(prob.mass_matrix))
+    mass = None
+    if prob.mass_matrix is not None:
+        with functorch.outside():
+            mass = pack(pytree.tree_leaves(prob.mass_matrix))
     alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
     if mass is not None and not alg.dae and not mass.all():
         takes = type(engine.default_algorithm(mass)).__name__
@@ -144,7 +182,7 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
         )
     engine.check(alg, sensealg, steps.get("dt"))
     if isinstance(abstol, torch.Tensor):
-        abstol = abstol.detach().cpu().double().numpy()
+        abstol = functorch.numbers(abstol)
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
                              reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
@@ -153,21 +191,35 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
 
 def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
-    leaves = prob.inputs.u
+    leaves, (t0, t1) = prob.inputs.u, prob.tspan
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    inputs = _to_host([*leaves, *prob.inputs.p, *program.captured], prob)
-    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
-    call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
-    u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
+    transforming = functorch.transforming()
+    captured = _captured(program) if transforming else program.captured
+    inputs = _to_host([*leaves, *prob.inputs.p, *captured], prob)
+    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
+    mass = request.keywords["mass"]
+    given = _checking(request) if transforming else request
+    call = autograd.Call(engine, rhs, program, given, leaves[0].dtype, len(leaves), names, mass)
+    u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
         values = _in_order(
-            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs)
+            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, t0, t1, ts, inputs)
         )
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+
+
+def _checking(request: Callable[..., Request]) -> Callable[..., Request]:
+    """`request`, which looks at the times of each member where `vmap` maps over times."""
+
+    def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
+        _check_times(ts, t0, t1)
+        return request(t0=t0, t1=t1, ts=ts, **given)
+
+    return checked
 
 
 def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
@@ -175,7 +227,10 @@ def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Te
 
     A time that comes again is asked for again, so that each has a gradient of its own.
     """
-    values = times.detach().cpu().numpy()
+    if functorch.mapped(times):
+        raise UnsupportedError("sol(t) cannot be asked for times that vmap maps over.", got="t of a vmap",
+                               expected="the same times for all", fix="pysciml.solve(prob, saveat=t)")  # fmt: skip
+    values = functorch.numbers(times)
     order = np.argsort(-values if backwards else values, kind="stable")
     along = -values[order] if backwards else values[order]
     _, starts, counts = np.unique(along, return_index=True, return_counts=True)
@@ -235,8 +290,9 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
             expected="IDA or CVODE_BDF",
             fix="pysciml.solve(prob, pysciml.IDA())",
         )
-    sensealg = sensealg or DirectAdjoint()
-    u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
+    states = functools.partial(eager.solve, alg=alg, reltol=reltol, abstol=abstol,
+                               sensealg=sensealg or DirectAdjoint(), **steps)  # fmt: skip
+    u, stats = _eager_states(states, prob, ts)
     used = _tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
 
@@ -248,13 +304,38 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
                 got=f"another value of `{changed[0]}`",
                 fix="solve again, or save at these times: pysciml.solve(prob, saveat=t)",
             )
-
-        def at(ts: torch.Tensor) -> Any:
-            return eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)[0]
-
-        return _in_order(times, prob.span[1] < prob.span[0], at)
+        return _in_order(times, prob.span[1] < prob.span[0], lambda ts: _eager_states(states, prob, ts)[0])
 
     return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
+
+
+def _eager_states(states: Callable, prob: ODEProblem, ts: torch.Tensor) -> tuple[Any, Stats]:
+    """What `states(prob, ts=ts)` gives, as one operation where torch.func transforms it: each member has own steps."""
+    if not functorch.transforming():
+        return states(prob, ts=ts)
+    plain = _plain(prob)
+    with functorch.outside():
+        captured = callback.prepare_callback(plain)[0].captured
+    counts, stats, inputs = (2, len(prob.inputs.u), len(prob.inputs.p)), Stats(), prob.inputs
+
+    def run(ts: torch.Tensor, *xs: torch.Tensor) -> list[torch.Tensor]:
+        times, u, p, others = _parts(xs, counts)
+        given = plain.remake(f=Substituted(plain.f, captured, others), tspan=tuple(times), u0=inputs.u_layout.build(u),
+                             p=inputs.p_layout and inputs.p_layout.build(p))  # fmt: skip
+        _check_times(ts.detach().cpu().numpy(), *given.span)
+        out, counted = states(given, ts=ts)
+        vars(stats).update(vars(counted))
+        return pytree.tree_leaves(out)
+
+    times = [torch.as_tensor(t, dtype=torch.float64, device=ts.device) for t in prob.tspan]
+    out = apply(InTorch(run), ts, *times, *inputs.u, *inputs.p, *functorch.originals([plain.f], captured))
+    return inputs.u_layout.build(list(out)), stats
+
+
+def _parts(xs: Sequence[torch.Tensor], counts: Sequence[int]) -> list[list[torch.Tensor]]:
+    """The first so many, the next so many, ..., and the rest."""
+    ends = [0, *itertools.accumulate(counts), len(xs)]
+    return [list(xs[a:b]) for a, b in itertools.pairwise(ends)]
 
 
 def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
@@ -266,12 +347,19 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
     device = prob.inputs.u[0].device
     if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
         t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
+        if saveat is not None and (functorch.mapped(t0) or functorch.mapped(t1)):
+            raise UnsupportedError("the number of saved times would differ among the members of a vmap.",
+                                   got="saveat as a spacing, and vmap over tspan",
+                                   fix="saveat=t0 + (t1 - t0) * torch.linspace(0, 1, 50)")  # fmt: skip
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
     ts = saveat
     if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
         # Python's numbers are float64; rounded to torch's default dtype they would lie beside where they were put.
         ts = torch.as_tensor(ts, dtype=None if isinstance(ts, torch.Tensor) else torch.float64, device=device).double()
-    _check_times(to_numpy(ts), *prob.span)
+    if not functorch.active():
+        _check_times(to_numpy(ts), *prob.span)
+    elif not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
+        _check_times(functorch.numbers(ts), *prob.span)
     return ts
 
 
@@ -309,7 +397,7 @@ def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
     if not (math.isfinite(spacing) and spacing > 0):
         raise InvalidInputError("saveat as a number is a spacing and must be positive.", got=f"saveat={spacing!r}",
                                 fix="saveat=0.1")  # fmt: skip
-    span = float(t1.detach() - t0.detach())
+    span = functorch.number(t1) - functorch.number(t0)
     count = math.floor(abs(span) / spacing * (1 + 1e-12)) + 1
     return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
 
@@ -324,6 +412,10 @@ def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float
         abstol = float(abstol)
     if not isinstance(abstol, (int, float)):
         abstol = _tolerance_per_state(prob, abstol)
+    if isinstance(abstol, torch.Tensor) and functorch.mapped(abstol):
+        raise UnsupportedError("abstol cannot differ among the members of a vmap.", got="abstol of a vmap",
+                               expected="the same for all", fix="abstol=1e-8")  # fmt: skip
+    abstol = functorch.example(abstol) if isinstance(abstol, torch.Tensor) else abstol
     for name, value in (("reltol", reltol), ("abstol", abstol)):
         smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
         if not (math.isfinite(smallest) and smallest > 0):

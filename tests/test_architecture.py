@@ -18,12 +18,13 @@ PACKAGE = ROOT / "pysciml"
 # A module may import from layers before its own, and from its own without a circle. A name stands for a module or a
 # folder right under pysciml/; "pysciml" is the package's own __init__, the face that only what is behind it may use.
 LAYERS = (
-    {"_version", "errors", "config", "datasets"},
-    {"first_order", "progress"},
+    {"_version", "errors", "config", "datasets", "under_compile"},
+    {"first_order", "transforms", "progress"},
     {"rhs", "algorithms", "sensitivity", "callbacks"},
     {"problems"},
     {"solution"},
     {"engines"},
+    {"derivatives"},
     {"autograd"},
     {"solve"},
     {"odeint"},

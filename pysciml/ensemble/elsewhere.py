@@ -31,6 +31,7 @@ from pysciml.ensemble.threads import can_thread
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
 from pysciml.problems import EnsembleProblem, ODEProblem
+from pysciml.rhs import functorch
 from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.trace import record
@@ -46,6 +47,9 @@ def elsewhere(ensemble: EnsembleProblem, alg: Any, by: Executor, show: Silence, 
     Raises:
         UnsupportedError: the problem cannot be sent. WorkerError: workers cannot be started, or die again and again.
     """
+    if functorch.transforming():
+        raise UnsupportedError("workers are out of reach of torch.func.", got="a transform around solve_ensemble",
+                               fix='pysciml.solve_ensemble(ensemble, executor="serial")')  # fmt: skip
     ts = save_times(ensemble.prob, options["saveat"])  # what is wrong with it is told here
     job, tensors = _packed(ensemble, alg, options)
     rows = [*_leaves(ensemble.u0), *_leaves(ensemble.p)]

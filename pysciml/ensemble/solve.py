@@ -16,8 +16,10 @@ from pysciml.errors import InvalidInputError, PySciMLWarning
 from pysciml.problems import EnsembleProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve import SaveAt, check_options
+from pysciml.under_compile import graph_break
 
 
+@graph_break
 def solve_ensemble(
     ensemble: EnsembleProblem,
     alg: Algorithm | str | None = None,

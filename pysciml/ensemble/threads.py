@@ -18,6 +18,7 @@ from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
 from pysciml.problems import EnsembleProblem
+from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
 from pysciml.solve import check_options, prepare_rhs, request_maker, save_times, tolerances
@@ -70,6 +71,7 @@ def _hindrance(ensemble: EnsembleProblem, alg: Any, options: dict[str, Any]) -> 
     found = {
         f"the {name} engine": name != "julia", "a JuliaFunction": in_julia, "a GPU": not on_cpu,
         "route='callback'": options["route"] == "callback",
+        "a transform of torch.func": functorch.transforming(),
     }  # fmt: skip
     return next((what for what, hinders in found.items() if hinders), None)
 

@@ -12,11 +12,14 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.functorch import active, depends, example, number
 from pysciml.rhs.parameters import Inputs, as_floating, leaf_names
+from pysciml.under_compile import made_outside
 
 Time = float | torch.Tensor
 
 
+@made_outside
 @dataclass(frozen=True, eq=False)
 class ODEProblem:
     """M du/dt = f(t, u) or f(t, u, p), with u(t0) = u0.
@@ -79,7 +82,7 @@ class ODEProblem:
     @property
     def span(self) -> tuple[float, float]:
         """`tspan` as plain numbers."""
-        return _number(self.tspan[0]), _number(self.tspan[1])
+        return number(self.tspan[0]), number(self.tspan[1])
 
     def __repr__(self) -> str:
         leaves = pytree.tree_leaves(self.u0)
@@ -90,14 +93,10 @@ class ODEProblem:
         return f"ODEProblem({f}, {state} {leaves[0].dtype}, tspan=({self.span[0]:g}, {self.span[1]:g}){kind})"
 
 
-def _number(t: Time) -> float:
-    return float(t.detach()) if isinstance(t, torch.Tensor) else float(t)
-
-
 def _check_tspan(tspan: Any) -> tuple[Time, Time]:
     try:
         t0, t1 = tspan
-        ends = _number(t0), _number(t1)
+        ends = number(t0), number(t1)
     except (TypeError, ValueError):
         raise InvalidInputError("tspan must be two times.", got=repr(tspan), fix="tspan=(0.0, 10.0)") from None
     if not all(map(math.isfinite, ends)):
@@ -117,7 +116,7 @@ def _check_mass_matrix(mass: Any, u0: Any) -> Any:
             got=f"shapes {[list(m.shape) for m in m_leaves]} for a state {[list(u.shape) for u in u_leaves]}",
             fix="mass_matrix=torch.tensor([1.0, 1.0, 0.0])",
         )
-    if any(m.requires_grad for m in m_leaves):
-        raise InvalidInputError("mass_matrix cannot be differentiated.", got="a tensor that requires grad",
+    if any(map(depends, m_leaves)):
+        raise InvalidInputError("mass_matrix cannot be differentiated or mapped.", got="a tensor that requires grad",
                                 fix="mass_matrix.detach(), or divide f by it where it is not zero")  # fmt: skip
-    return mass
+    return pytree.tree_map(example, mass) if active() else mass

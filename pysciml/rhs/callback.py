@@ -31,7 +31,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, UnsupportedError
-from pysciml.rhs.captured import Substitute, leaves_of, parameters_of
+from pysciml.rhs.captured import Held, Substitute, leaves_of, parameters_of
 from pysciml.rhs.parameters import Layout, flatten, pack, to_numpy
 from pysciml.rhs.trace import _check_derivative, _derivative
 
@@ -50,6 +50,7 @@ class CallbackProgram:
     p_layout: Layout | None
     captured: list[torch.Tensor]
     signature: Any
+    held: Held
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -59,7 +60,8 @@ class CallbackProgram:
         """The leaves of f's result, in the state's order."""
         state = pytree.tree_unflatten(list(u), self.u_layout.spec)
         parameters = () if self.p_layout is None else (pytree.tree_unflatten(list(p), self.p_layout.spec),)
-        leaves = _derivative(self.f(t, state, *parameters), self.u_layout)
+        with self.held:
+            leaves = _derivative(self.f(t, state, *parameters), self.u_layout)
         _check_derivative(leaves, u)
         return leaves
 
@@ -78,7 +80,7 @@ def prepare_callback(prob: Any) -> tuple[CallbackProgram, CallbackRHS]:
     p, p_layout = ([], None) if prob.p is None else flatten(prob.p)
     t = torch.as_tensor(prob.tspan[0], dtype=u[0].dtype, device=u[0].device).detach()
     u, p = [x.detach() for x in u], [x.detach() for x in p]
-    program = CallbackProgram(prob.f, t, u, p, u_layout, p_layout, [], object())
+    program = CallbackProgram(prob.f, t, u, p, u_layout, p_layout, [], object(), Held(prob.f))
     program.captured = parameters_of(prob.f, lambda: program.apply(t, [x.clone() for x in u], [x.clone() for x in p]))
     return program, CallbackRHS(program)
 

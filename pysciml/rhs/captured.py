@@ -7,6 +7,7 @@ custom autograd Function.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -36,18 +37,90 @@ class Substitute(TorchFunctionMode):
         return x
 
 
-class _Spy(TorchFunctionMode):
-    """Keeps every tensor that requires grad and is handed to torch."""
+class Held:
+    """The tensors that the modules f uses hold now, put back into them while f runs later.
 
-    def __init__(self):
+    `torch.func.functional_call` lends a module other parameters, and takes them back before a backward solve.
+    """
+
+    def __init__(self, f: Any):
+        tables: list[dict[str, Any]] = [
+            table for module in modules_of(f) for table in (module._parameters, module._buffers)
+        ]
+        self._held = [(table, name, x) for table in tables for name, x in table.items()]
+        self._others: list[list[tuple[dict, str, Any]]] = []  # of each entry, which may be inside of another
+
+    def __enter__(self) -> None:
+        others = [(table, name, table[name]) for table, name, x in self._held if table.get(name, x) is not x]
+        self._others.append(others)
+        if others:
+            for table, name, x in self._held:
+                table[name] = x
+
+    def __exit__(self, *error: object) -> None:
+        for table, name, x in self._others.pop():
+            table[name] = x
+
+
+def modules_of(f: Any) -> list[torch.nn.Module]:
+    """The modules that f is, holds itself, or has in its closure or by the names of its globals."""
+    while isinstance(f, (functools.partial, Substituted)):
+        f = f.func if isinstance(f, functools.partial) else f.f
+    if isinstance(f, torch.nn.Module):
+        return list(f.modules())
+    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
+    near = [getattr(f, "__self__", None), *getattr(f, "__dict__", {}).values(), *(_content(cell) for cell in cells)]
+    near += [x for name, x in getattr(f, "__globals__", {}).items() if code is not None and name in code.co_names]
+    return list(dict.fromkeys(m for x in near if isinstance(x, torch.nn.Module) for m in x.modules()))
+
+
+def _content(cell: Any) -> Any:
+    try:
+        return cell.cell_contents
+    except ValueError:  # an empty cell
+        return None
+
+
+class Substituted:
+    """f, with others in the place of the tensors that it captured."""
+
+    def __init__(self, f: Callable, captured: Sequence[torch.Tensor], others: Sequence[torch.Tensor]):
+        self.f = f
+        self._held = Held(f)
+        self._replaced = dict(zip(map(id, captured), others, strict=True))
+
+    def __call__(self, *args: Any) -> Any:
+        with self._held, Substitute(self._replaced):
+            out = self.f(*args)
+        return pytree.tree_map_only(torch.Tensor, lambda x: self._replaced.get(id(x), x), out)
+
+
+class _Spy(TorchFunctionMode):
+    """Keeps every tensor of a kind that is handed to torch."""
+
+    def __init__(self, wanted: Callable[[torch.Tensor], bool]):
         super().__init__()
+        self._wanted = wanted
         self.seen: dict[int, torch.Tensor] = {}
 
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        for x in pytree.tree_leaves((args, kwargs)):
-            if isinstance(x, torch.Tensor) and x.requires_grad:
+    def look(self, tree: Any) -> None:
+        for x in pytree.tree_leaves(tree):
+            if isinstance(x, torch.Tensor) and self._wanted(x):
                 self.seen.setdefault(id(x), x)
+
+    def __torch_function__(self, func, types, args=(), kwargs=None):
+        self.look((args, kwargs))
         return func(*args, **(kwargs or {}))
+
+
+def met_twice(call: Callable[[], Any], wanted: Callable[[torch.Tensor], bool]) -> list[torch.Tensor]:
+    """The tensors of a kind that two runs of `call` both meet: what is made inside differs from run to run."""
+    first, second = (_Spy(wanted) for _ in range(2))
+    for spy in (first, second):
+        with spy:
+            out = call()
+        spy.look(out)
+    return [x for i, x in first.seen.items() if i in second.seen]
 
 
 def captured(call: Callable[[], Any]) -> list[torch.Tensor]:
@@ -62,7 +135,7 @@ def captured(call: Callable[[], Any]) -> list[torch.Tensor]:
     """
     runs = []
     for _ in range(2):
-        spy = _Spy()
+        spy = _Spy(lambda x: x.requires_grad)
         with torch.enable_grad(), spy:
             out = call()
         runs.append((spy.seen, [x for x in pytree.tree_leaves(out) if isinstance(x, torch.Tensor)]))

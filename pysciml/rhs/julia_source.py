@@ -7,10 +7,11 @@ route; Julia's AD meets it as one function whose products torch derived.
 
 from __future__ import annotations
 
+import copy
 import os
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.parameters import Layout, flatten
 from pysciml.rhs.trace import Program, prepare
@@ -78,6 +80,12 @@ class JuliaFunction:
         named = dict(holes or {}) | ({} if nn is None else {"nn": nn})
         self.holes = {name: _hole(name, value) for name, value in named.items()}
 
+    def plain(self) -> JuliaFunction:
+        """The same with plain tensors in the place of those that its holes captured in wrappers of torch.func."""
+        other = copy.copy(self)
+        other.holes = {name: hole.plain() for name, hole in self.holes.items()}
+        return other
+
     def __call__(self, *args: Any) -> Any:
         raise UnsupportedError("a JuliaFunction is called by Julia alone.", got="a call from Python, or another engine",
                                expected='engine="julia"', fix='pysciml.solve(prob, engine="julia")')  # fmt: skip
@@ -120,6 +128,11 @@ class Hole:
     def __call__(self, t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
         y = self.module(z[: self.inputs] if self.inputs < self.n else z)
         return y if self.outputs == self.n else torch.cat([y, y.new_zeros(self.n - self.outputs)])
+
+    def plain(self) -> Hole:
+        with functorch.outside():
+            x = torch.full((self.inputs,), 0.5, dtype=self.dtype, device=self.device)
+        return replace(self, module=functorch.plain(self.module, x))
 
     def prepare(self) -> tuple[Program, CompiledRHS]:
         return prepare(self, 0.0, torch.full((self.n,), 0.5, dtype=self.dtype, device=self.device))

@@ -13,6 +13,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.functorch import values
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,10 @@ class Layout:
         else:
             pieces = flat.split(self.sizes, dim=-1)
             leaves = [x.reshape(x.shape[:-1] + s) for x, s in zip(pieces, self.shapes, strict=True)]
+        return pytree.tree_unflatten(leaves, self.spec)
+
+    def build(self, leaves: list[torch.Tensor]) -> Any:
+        """The pytree of these leaves."""
         return pytree.tree_unflatten(leaves, self.spec)
 
     def split(self, flat: np.ndarray) -> list[np.ndarray]:
@@ -145,8 +150,9 @@ def _floating_leaf(x: Any, name: str) -> torch.Tensor:
     if x.dtype not in (torch.float32, torch.float64):
         raise InvalidInputError(f"`{name}` must be float32 or float64.", got=f"dtype {x.dtype}",
                                 fix=f"{name}.double()")  # fmt: skip
-    if not torch.isfinite(x.detach()).all():
-        bad = int((~torch.isfinite(x.detach())).sum())
+    numbers = values(x)
+    if not torch.isfinite(numbers).all():
+        bad = int((~torch.isfinite(numbers)).sum())
         raise InvalidInputError(f"`{name}` must be finite.", got=f"{bad} NaN or infinite of {x.numel()} values",
                                 fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
     return x

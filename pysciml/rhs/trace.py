@@ -11,7 +11,7 @@ import functools
 import sys
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from torch.utils._python_dispatch import _get_current_dispatch_mode
 from pysciml.errors import InvalidInputError, TraceError
 from pysciml.rhs import aten, replay
 from pysciml.rhs.base import KINDS, CompiledRHS
+from pysciml.rhs.captured import Held
 from pysciml.rhs.dispatch import GraphTracer, trace_calls
 from pysciml.rhs.graph import Builder, Graph, Node, evaluate
 from pysciml.rhs.parameters import Inputs, Layout
@@ -46,6 +47,7 @@ class Program:
         cuts: what in f can make torch's gradient another one than the derivative of its values, such as detach.
         wrapped: whether f transforms functions with torch.func.
         under_compile: whether something in f may be under torch.compile.
+        held: what the modules in f held when it was recorded.
     """
 
     f: Callable
@@ -61,6 +63,7 @@ class Program:
     cuts: tuple[str, ...] = ()
     wrapped: bool = False
     under_compile: bool = True
+    held: Held = field(default_factory=lambda: Held(None))
 
     @property
     def parameters(self) -> list[torch.Tensor]:
@@ -78,7 +81,7 @@ class Program:
         """f at other values; captured tensors are replaced by theirs among `parameters`."""
         p = parameters[: len(self.p)]
         replaced = dict(zip(map(id, self.captured), parameters[len(self.p) :], strict=True))
-        with Substitute([t, *u, *parameters], replaced, self.constants, self.wrapped) as watch:
+        with self.held, Substitute([t, *u, *parameters], replaced, self.constants, self.wrapped) as watch:
             return list(map(watch.resolve, _derivative(self.apply(t, u, p), self.u_layout)))
 
     def apply(self, t, u, p):
@@ -165,7 +168,7 @@ def _record(f: Callable, t: Any, inputs: Inputs) -> tuple[Program, Recorder, Any
     description = _described(inputs)
     u, p = [x.detach().clone() for x in inputs.u], [x.detach() for x in inputs.p]
     t = torch.as_tensor(t, dtype=u[0].dtype, device=u[0].device).detach().clone()
-    program = Program(f, t, u, p, inputs.u_layout, inputs.p_layout, [], [], None, description)
+    program = Program(f, t, u, p, inputs.u_layout, inputs.p_layout, [], [], None, description, held=Held(f))
     given = [t, *u, *p]
     recorder = Recorder(given)
     out = _watch(program, recorder, given)

@@ -10,8 +10,10 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.rhs.functorch import number, numbers
 from pysciml.solution.retcode import ReturnCode
 from pysciml.solution.stats import Stats
+from pysciml.under_compile import graph_break
 
 
 @dataclass(eq=False)
@@ -39,6 +41,7 @@ class Solution:
     stats: Stats
     _dense: Callable[[torch.Tensor], Any] = field(repr=False)
 
+    @graph_break
     def __call__(self, t: float | torch.Tensor) -> Any:
         """The state at time(s) `t`.
 
@@ -55,10 +58,11 @@ class Solution:
         low, high = sorted(self.prob.span)
         slack = 1e-12 * max(abs(low), abs(high), high - low)
         flat = t.reshape(-1).to(device=self.t.device, dtype=self.t.dtype)
-        if flat.numel() == 0 or not bool(((flat.detach() >= low - slack) & (flat.detach() <= high + slack)).all()):
+        times = numbers(flat)
+        if times.size == 0 or not ((times >= low - slack) & (times <= high + slack)).all():
             raise InvalidInputError(
                 "sol(t) needs times inside the span.",
-                got=f"t={t.detach().tolist()!r:.80}",
+                got=f"t={times.tolist()!r:.80}",
                 expected=f"{low:g} <= t <= {high:g}",
                 fix="prob.remake(tspan=...) and solve further",
             )
@@ -79,7 +83,7 @@ class Solution:
         shapes = ", ".join(f"{list(x.shape)} {str(x.dtype).removeprefix('torch.')}" for x in leaves)
         steps = "" if s.naccept is None else f"{s.naccept} steps, {s.nreject or 0} rejected, "
         facts = [("retcode", self.retcode.name), ("solver", f"{s.alg} ({s.engine})"),
-                 ("t", f"{self.t[0].item():g} to {self.t[-1].item():g}, {len(self.t)} saved"), ("u", shapes),
+                 ("t", f"{number(self.t[0]):g} to {number(self.t[-1]):g}, {len(self.t)} saved"), ("u", shapes),
                  ("work", f"{steps}{s.nf} evaluations of f, {1e3 * s.wall_time:.3g} ms")]  # fmt: skip
         if s.backward is not None:
             facts.append(("backward", f"{1e3 * s.backward.wall_time:.3g} ms"))

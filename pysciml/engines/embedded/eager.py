@@ -38,7 +38,7 @@ from pysciml.engines.embedded.torchdiffeq_methods import (
 )
 from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.first_order import first_order_only
-from pysciml.rhs.captured import Substitute, leaves_of, parameters_of, stand_ins
+from pysciml.rhs.captured import Held, Substitute, leaves_of, parameters_of, stand_ins
 from pysciml.rhs.parameters import Layout, flatten
 from pysciml.rhs.trace import _check_derivative, _derivative
 from pysciml.sensitivity import BacksolveAdjoint, DirectAdjoint, SensitivityAlgorithm
@@ -172,6 +172,7 @@ class Field:
         self.p_layout: Layout | None = None
         if prob.p is not None:
             self.p_leaves, self.p_layout = flatten(prob.p)
+        self._held = Held(prob.f)
         self.replaced: dict[int, torch.Tensor] = {}
         self.known: set[int] | None = None
         self._strangers: weakref.WeakValueDictionary[int, torch.Tensor] = weakref.WeakValueDictionary()
@@ -198,7 +199,8 @@ class Field:
     def _apply(self, t: torch.Tensor, flat: torch.Tensor) -> torch.Tensor:
         u = self.layout.unflatten(flat)
         p = () if self.p_layout is None else (pytree.tree_unflatten(self.p_leaves, self.p_layout.spec),)
-        leaves = _derivative(self.f(t, u, *p), self.layout)
+        with self._held:
+            leaves = _derivative(self.f(t, u, *p), self.layout)
         _check_derivative(leaves, pytree.tree_leaves(u))
         return leaves[0].reshape(-1) if len(leaves) == 1 else torch.cat([x.reshape(-1) for x in leaves])
 
