@@ -16,13 +16,15 @@ from torch.utils import _pytree as pytree
 from pysciml import autograd
 from pysciml.algorithms import DP5, Algorithm, by_name
 from pysciml.config import config
+from pysciml.control import check_reltol, every_step, is_complex, settled, solve_as_pairs, split_parts
 from pysciml.engines import select
 from pysciml.engines.base import Request
+from pysciml.engines.pieces import stopping
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
-from pysciml.problems import ODEProblem
+from pysciml.problems import ODEProblem, check_halves, kind
 from pysciml.rhs import callback
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack, to_numpy
+from pysciml.rhs.parameters import leaf_names, pack, real, to_numpy
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -47,6 +49,11 @@ def solve(
     dt: float | None = None,
     dtmax: float | None = None,
     maxiters: int | None = None,
+    tstops: Any = (),
+    d_discontinuities: Any = (),
+    save_everystep: bool = False,
+    save_idxs: Any = None,
+    progress: bool = False,
 ) -> Solution:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
@@ -57,12 +64,20 @@ def solve(
             non-stiff alike, and `DP5` where f cannot be compiled or lives on a GPU.
         saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
             a number, the spacing from t0 on; None saves both ends of the span.
-        reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
-            1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
+        reltol, abstol: local error tolerances, positive; either may be one per state, in u0's structure (`reltol` with
+            explicit solvers). Defaults 1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.
+        tstops: times inside the span that the solver shall step on, as where a short pulse would be stepped over.
+        d_discontinuities: times where f jumps. The solve ends just before each and starts anew just after, forwards
+            and backwards, so that solution and gradients have the accuracy that they have without the jump.
+        save_everystep: saves the solver's own steps instead of `saveat`; gradients are those of the states at these
+            times, taken as fixed. One solve in Julia, two in eager torch, not in embedded SUNDIALS.
+        save_idxs: which states come back in `sol.u` and `sol(t)`: a place in the flat state, a list of them (then one
+            tensor, time first), or a list of names of leaves (then a dict).
+        progress: shows a bar of the time reached, once the solve has taken half a second. Not in embedded SUNDIALS.
 
     Raises:
         InvalidInputError: an argument that cannot mean anything. UnsupportedError: this engine cannot do it; says what
@@ -75,24 +90,47 @@ def solve(
         >>> sol = ps.solve(prob, ps.CVODE_Adams(), saveat=0.5, reltol=1e-10, abstol=1e-10)
         >>> torch.allclose(sol.u[:, 0], torch.cos(sol.t), atol=1e-8)
         True
+
+        A force that is switched on at t = 1, the second state alone, and the solver's own steps:
+
+        >>> f = lambda t, u: torch.stack([u[1], torch.where(t < 1, 0.0, 1.0).to(u) - u[0]])
+        >>> prob = ps.ODEProblem(f, torch.zeros(2, dtype=torch.float64), (0.0, 2.0))
+        >>> sol = ps.solve(prob, ps.CVODE_BDF(), saveat=[2.0], d_discontinuities=[1.0], save_idxs=[1])
+        >>> sol.u.shape, abs(sol.u.item() - torch.sin(torch.tensor(1.0)).item()) < 1e-5
+        (torch.Size([1, 1]), True)
+        >>> sol = ps.solve(prob, ps.DP5(), d_discontinuities=[1.0], save_everystep=True, engine="embedded")
+        >>> bool((sol.t == 1.0).any())
+        True
     """
     if not isinstance(prob, ODEProblem):
         raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
+    if is_complex(prob.u0) or is_complex(prob.p):
+        again = functools.partial(
+            solve, saveat=saveat, sensealg=sensealg, engine=engine, route=route, dt=dt, dtmax=dtmax, maxiters=maxiters,
+            tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep, progress=progress,
+        )  # fmt: skip
+        return solve_as_pairs(again, prob, alg, reltol, abstol, save_idxs)
     leaves = prob.inputs.u
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    control = settled(prob, saveat, tstops, d_discontinuities, save_everystep, save_idxs, progress)
     in_julia = isinstance(prob.f, JuliaFunction)
     name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
     reltol, abstol = tolerances(prob, reltol, abstol)
     ts = save_times(prob, saveat)
     _check_memory(prob.inputs.u_layout.size, ts.numel())
-    steps = {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
+    steps: dict[str, Any] = {
+        "dt": dt,
+        "dtmax": dtmax,
+        "maxiters": maxiters,
+        "tstops": control.tstops if control.tstops.size else None,
+    }
     if name == "embedded":
         if alg is not None:
-            select.check_algorithm(alg, name)
+            select.check_algorithm(alg, name, kind(prob.f))
         if _is_eager(prob, alg, route):
-            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, control, **steps)
     try:
         program, rhs = prepare_rhs(prob, route)
     except TraceError as refusal:
@@ -102,9 +140,10 @@ def solve(
         by = "is called back from Julia" if name == "julia" else "is solved by eager torch"
         warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
         if eager:
-            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, control, **steps)
         program, rhs = prepare_rhs(prob, "callback")
-    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, **steps)
+    steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)))
+    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps)
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
@@ -114,6 +153,10 @@ def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     if route == "callback":
         return callback.prepare_callback(prob)
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
+
+
+def _route_of(rhs: Any) -> str | None:
+    return "callback" if isinstance(rhs, callback.CallbackRHS) else None
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
@@ -142,32 +185,37 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
             expected=takes,
             fix=f"pysciml.solve(prob, pysciml.{takes}())",
         )
-    engine.check(alg, sensealg, steps.get("dt"))
-    if isinstance(abstol, torch.Tensor):
-        abstol = abstol.detach().cpu().double().numpy()
+    engine.check(alg, sensealg, steps.get("dt"), kind(prob.f))
+    check_halves(alg, prob)
+    check_reltol(alg, reltol)
+    reltol, abstol = (to_numpy(x) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
-                             reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
-                             **steps)  # fmt: skip
+                             reltol=reltol, abstol=abstol, mass=mass, kind=kind(prob.f),
+                             single=single and config.single_precision, **steps)  # fmt: skip
 
 
-def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
+def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
-    leaves = prob.inputs.u
+    leaves, engine = prob.inputs.u, stopping(engine, control.tstops, control.jumps)
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    inputs = _to_host([*leaves, *prob.inputs.p, *program.captured], prob)
+    inputs = _to_host([*leaves, *prob.inputs.p, *map(real, program.captured)], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
     call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
-    u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
+    with control.watch(engine.reached if control.progress else None):
+        if control.every_step:
+            ts = every_step(call, prob.tspan[0], inputs).to(ts.device)
+        u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
         values = _in_order(
             times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, prob.tspan[0], ts, inputs)
         )
-        return program.u_layout.unflatten(values.to(out_device))
+        return control.pick(program.u_layout.unflatten(values.to(out_device)))
 
-    return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+    found = control.pick(program.u_layout.unflatten(u.to(out_device)))
+    return Solution(ts, found, prob, ReturnCode.Success, call.stats, dense)
 
 
 def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
@@ -225,7 +273,7 @@ def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor
     return [x.cpu() for x in tensors]
 
 
-def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
+def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
     from pysciml.engines.embedded import eager  # imports torchdiffeq and SciPy: only when it solves
 
     if prob.mass_matrix is not None:
@@ -236,7 +284,12 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
             fix="pysciml.solve(prob, pysciml.IDA())",
         )
     sensealg = sensealg or DirectAdjoint()
-    u, stats = eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)
+    solve_at = functools.partial(eager.solve, prob, alg, reltol=reltol, abstol=abstol, sensealg=sensealg,
+                                 jumps=control.jumps, watch=control.watch, **steps)  # fmt: skip
+    if control.every_step:
+        with torch.no_grad():
+            ts = solve_at(ts=ts[-1:])[2]
+    u, stats, _ = solve_at(ts=ts)
     used = _tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
 
@@ -249,12 +302,9 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
                 fix="solve again, or save at these times: pysciml.solve(prob, saveat=t)",
             )
 
-        def at(ts: torch.Tensor) -> Any:
-            return eager.solve(prob, alg, ts, reltol, abstol, sensealg, **steps)[0]
+        return control.pick(_in_order(times, prob.span[1] < prob.span[0], lambda ts: solve_at(ts=ts)[0]))
 
-        return _in_order(times, prob.span[1] < prob.span[0], at)
-
-    return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
+    return Solution(ts, control.pick(u), prob, ReturnCode.Success, stats, dense)
 
 
 def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
@@ -313,40 +363,45 @@ def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
     return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
 
 
-def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
+def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[Any, Any]:
     """Both tolerances, checked, with the defaults of the state's dtype."""
     leaf = prob.inputs.u[0]
     default = _DEFAULT_TOLERANCES[leaf.dtype]
     reltol = default[0] if reltol is None else reltol
     abstol = default[1] if abstol is None else abstol
-    if isinstance(abstol, torch.Tensor) and abstol.numel() == 1:
-        abstol = float(abstol)
-    if not isinstance(abstol, (int, float)):
-        abstol = _tolerance_per_state(prob, abstol)
+    reltol, abstol = (_tolerance(prob, *given) for given in (("reltol", reltol), ("abstol", abstol)))
     for name, value in (("reltol", reltol), ("abstol", abstol)):
         smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
         if not (math.isfinite(smallest) and smallest > 0):
             raise InvalidInputError(
                 f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}"
             )
-    if leaf.dtype is torch.float32 and float(reltol) < 1e-6:
+    smallest = float(torch.as_tensor(reltol).min())
+    if leaf.dtype is torch.float32 and smallest < 1e-6:
         warnings.warn(
-            f"reltol={float(reltol):g} is finer than float32 resolves (1e-7): use float64 for it.",
+            f"reltol={smallest:g} is finer than float32 resolves (1e-7): use float64 for it.",
             PySciMLWarning,
             stacklevel=3,
         )
-    return float(reltol), abstol
+    return reltol, abstol
 
 
-def _tolerance_per_state(prob: ODEProblem, abstol: Any) -> torch.Tensor:
+def _tolerance(prob: ODEProblem, name: str, value: Any) -> float | torch.Tensor:
+    """A number for all states, or (n,) of them."""
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        value = float(value)
+    return float(value) if isinstance(value, (int, float)) else _tolerance_per_state(prob, name, value)
+
+
+def _tolerance_per_state(prob: ODEProblem, name: str, value: Any) -> torch.Tensor:
     u_leaves = prob.inputs.u
-    leaves, spec = pytree.tree_flatten(abstol)
+    leaves, spec = pytree.tree_flatten(value)
     tensors = [torch.as_tensor(x, dtype=torch.float64) for x in leaves]
     if spec != prob.inputs.u_layout.spec or any(
         x.shape not in (u.shape, ()) for x, u in zip(tensors, u_leaves, strict=True)
     ):
-        raise InvalidInputError("abstol must be a number, or one per state in the structure of u0.",
-                                got=f"shapes {[list(x.shape) for x in tensors]}", fix="abstol=1e-8")  # fmt: skip
+        raise InvalidInputError(f"{name} must be a number, or one per state in the structure of u0.",
+                                got=f"shapes {[list(x.shape) for x in tensors]}", fix=f"{name}=1e-8")  # fmt: skip
     return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
 
 

@@ -25,6 +25,7 @@ LAYERS = (
     {"solution"},
     {"engines"},
     {"autograd"},
+    {"control"},
     {"solve"},
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
