@@ -53,8 +53,8 @@ def _check_linear(prob: ODEProblem, f: Callable, alg: Algorithm) -> None:
             u = prob.inputs.u_layout.unflatten(torch.cat([s.reshape(-1) for s in state]))
             return torch.cat([s.reshape(-1) for s in torch.utils._pytree.tree_leaves(f(t, u, *p))])
 
-    combined = f1(t0, [2 * a - b for a, b in zip(x, y, strict=True)])
-    expected = 2 * f1(t0, x) - f1(t1, y)
+    combined = f1(t0, [3 * a - b for a, b in zip(x, y, strict=True)])
+    expected = 3 * f1(t0, x) - f1(t1, y)  # with 2 for 3, a constant in f1 would not show
     slack = 1e-5 if u0[0].dtype is torch.float32 else 1e-9
     if not torch.allclose(combined, expected, rtol=slack, atol=slack * float(expected.abs().max())):
         raise UnsupportedError(
