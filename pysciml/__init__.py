@@ -272,8 +272,11 @@ from pysciml.fit import fit as fit
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
+from pysciml.problems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems import EnsembleProblem as EnsembleProblem
 from pysciml.problems import ODEProblem as ODEProblem
+from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
+from pysciml.problems import SplitODEProblem as SplitODEProblem
 from pysciml.rhs.julia_source import JuliaFunction as JuliaFunction
 from pysciml.sensitivity import BacksolveAdjoint as BacksolveAdjoint
 from pysciml.sensitivity import DirectAdjoint as DirectAdjoint

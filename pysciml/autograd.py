@@ -63,6 +63,16 @@ def solve(call: Call, t0: Any, t1: Any, ts: torch.Tensor, leaves: Sequence[torch
     return _Solve.apply(call, t0, ts, *leaves)
 
 
+def solve_first(call: Call, t0: Any, leaves: Sequence[torch.Tensor]) -> Trajectory:
+    """A solve that autograd does not see, to be interpolated as `Call.dense`."""
+    state, parameters = leaves[: call.n_state], leaves[call.n_state :]
+    request = call.request(u0=pack(state), p=pack(parameters), t0=float(t0), ts=np.zeros(0))
+    request = request._replace(ts=np.array([request.t1]))
+    _check_values(call, request, parameters)
+    call.solved = request._replace
+    return call.engine.solve(request)
+
+
 def _operation(call: Call) -> States:
     def told(result: Trajectory | Pullback) -> None:
         if isinstance(result, Pullback):

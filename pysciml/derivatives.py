@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from pysciml.engines.base import Engine, Pullback, Request, Trajectory
+from pysciml.engines.pieces import InPieces
 from pysciml.errors import UnsupportedError
 from pysciml.rhs import functorch
 from pysciml.rhs import tangent as tangents
@@ -66,6 +67,7 @@ class States(Operation):
         t0, _, ts, u0, p = xs
         (c,) = cotangents
         du0, dp = apply(Pulled(self), c, *xs)
+        t0, ts = self._beside_jumps(xs)
         dt0 = -(du0 * self.slope(t0, u0, p)).sum() if needs[0] else None
         dts = (c * self.slopes(ts, apply(self, *xs)[0], p)).sum(dim=1) if needs[2] else None
         return dt0, None, dts, du0, dp
@@ -74,6 +76,7 @@ class States(Operation):
         t0, _, ts, u0, p = xs
         along_t0, _, along_ts, v, w = tangents
         v, w = torch.zeros_like(u0) if v is None else v, torch.zeros_like(p) if w is None else w
+        t0, ts = self._beside_jumps(xs)
         if along_t0 is not None:
             v = v - along_t0 * self.slope(t0, u0, p)
         size, both = _joined(xs, v, w)
@@ -82,6 +85,13 @@ class States(Operation):
         if along_ts is not None:
             moved = moved + along_ts[:, None] * self.slopes(ts, u, p)
         return (moved,)
+
+    def _beside_jumps(self, xs: Tensors) -> Tensors:
+        """t0 and ts, moved beside where f jumps to the side on which the solution is meant."""
+        t0, t1, ts, *_ = xs
+        if not isinstance(self.engine, InPieces):
+            return t0, ts
+        return apply(InTorch(_Beside(self.engine, self)), t0, t1, ts)
 
     @cached_property
     def tangent(self) -> States:
@@ -96,8 +106,10 @@ class States(Operation):
     def _twice(self, program: Any, rhs: Any) -> Callable[..., Request]:
         def request(u0: np.ndarray, p: np.ndarray, **times: Any) -> Request:
             base = self.request(u0=u0[: self.rhs.n], p=p[: self.rhs.m], **times)
+            if base.parts or base.alg.problem != "ode":
+                raise _of_the_whole_only(base.alg.name)
             return base._replace(u0=u0, p=p, rhs=rhs, program=program, mass=_doubled(base.mass),
-                                 abstol=_doubled(base.abstol))  # fmt: skip
+                                 reltol=_doubled(base.reltol), abstol=_doubled(base.abstol))  # fmt: skip
 
         return request
 
@@ -187,6 +199,20 @@ class _Slope(Operation):
         raise _times_of_dae() if self.states.mass is not None else _julia_source_only()
 
 
+class _Beside:
+    """t0, t1 and ts to t0 and ts beside the jumps."""
+
+    def __init__(self, engine: InPieces, states: States):
+        self.engine, self.states = engine, states
+
+    def __call__(self, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor) -> Tensors:
+        u0, p = np.zeros(self.states.rhs.n), np.zeros(self.states.rhs.m)
+        moved = self.engine.beside_jumps(
+            self.states.request(u0=u0, p=p, t0=float(t0.detach()), t1=float(t1.detach()), ts=to_numpy(ts).copy())
+        )
+        return [x + torch.as_tensor(y - to_numpy(x)) for x, y in zip((t0, ts), moved, strict=True)]
+
+
 def known(*values: np.ndarray) -> tuple:
     """What a solve is looked up by."""
     return tuple(x.tobytes() for x in values)
@@ -215,6 +241,15 @@ def _julia_source_only() -> UnsupportedError:
         got="create_graph=True and a second backward(), or torch.func.jvp, jacfwd or hessian",
         expected="f in torch, on any route; or backward(), torch.func.grad, vjp, jacrev and vmap",
         fix="def f(t, u, p): ...  in torch operations, and pysciml.ODEProblem(f, u0, tspan, p)",
+    )  # fmt: skip
+
+
+def _of_the_whole_only(name: str) -> UnsupportedError:
+    return UnsupportedError(
+        f"second derivatives and forward mode of a problem that `{name}` takes apart are not available.",
+        got="create_graph=True and a second backward(), or torch.func.jvp, jacfwd or hessian",
+        expected="a solver of the whole: Vern9, Rodas5P, CVODE_BDF; or backward(), torch.func.grad, vjp and vmap",
+        fix="pysciml.solve(prob, pysciml.Rodas5P())",
     )  # fmt: skip
 
 

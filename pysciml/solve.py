@@ -17,25 +17,37 @@ from torch.utils import _pytree as pytree
 from pysciml import autograd
 from pysciml.algorithms import DP5, Algorithm, by_name
 from pysciml.config import config
+from pysciml.control import (
+    SaveAt,
+    check_reltol,
+    check_times,
+    check_transforms,
+    every_step,
+    in_order,
+    is_complex,
+    save_times,
+    settled,
+    solve_as_pairs,
+    split_parts,
+    tolerances,
+)
 from pysciml.engines import select
 from pysciml.engines.base import Request
+from pysciml.engines.pieces import stopping
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
-from pysciml.problems import ODEProblem
+from pysciml.problems import ODEProblem, check_halves, kind, plain
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack, to_numpy
+from pysciml.rhs.parameters import leaf_names, pack, real
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.transforms import InTorch, apply
 from pysciml.under_compile import graph_break
 
-SaveAt = float | Sequence[float] | torch.Tensor | None
-_DEFAULT_TOLERANCES = {torch.float64: (1e-6, 1e-8), torch.float32: (1e-4, 1e-6)}
 _ROUTES = ("compiled", "callback")
 _SMALL = 2**20  # bytes that need no look at how much memory there is
-_FEW = 1000  # saved times that are remembered as checked
 
 
 @graph_break
@@ -52,6 +64,11 @@ def solve(
     dt: float | None = None,
     dtmax: float | None = None,
     maxiters: int | None = None,
+    tstops: Any = (),
+    d_discontinuities: Any = (),
+    save_everystep: bool = False,
+    save_idxs: Any = None,
+    progress: bool = False,
 ) -> Solution:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
@@ -65,12 +82,20 @@ def solve(
             non-stiff alike, and `DP5` where f cannot be compiled or lives on a GPU.
         saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
             a number, the spacing from t0 on; None saves both ends of the span.
-        reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
-            1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
+        reltol, abstol: local error tolerances, positive; either may be one per state, in u0's structure (`reltol` with
+            explicit solvers). Defaults 1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.
+        tstops: times inside the span that the solver shall step on, as where a short pulse would be stepped over.
+        d_discontinuities: times where f jumps. The solve ends just before each and starts anew just after, forwards
+            and backwards, so that solution and gradients have the accuracy that they have without the jump.
+        save_everystep: saves the solver's own steps instead of `saveat`; gradients are those of the states at these
+            times, taken as fixed. One solve in Julia, two in eager torch, not in embedded SUNDIALS.
+        save_idxs: which states come back in `sol.u` and `sol(t)`: a place in the flat state, a list of them (then one
+            tensor, time first), or a list of names of leaves (then a dict).
+        progress: shows a bar of the time reached, once the solve has taken half a second. Not in embedded SUNDIALS.
 
     Raises:
         InvalidInputError: an argument that cannot mean anything. UnsupportedError: this engine cannot do it; says what
@@ -83,24 +108,48 @@ def solve(
         >>> sol = ps.solve(prob, ps.CVODE_Adams(), saveat=0.5, reltol=1e-10, abstol=1e-10)
         >>> torch.allclose(sol.u[:, 0], torch.cos(sol.t), atol=1e-8)
         True
+
+        A force that is switched on at t = 1, the second state alone, and the solver's own steps:
+
+        >>> f = lambda t, u: torch.stack([u[1], torch.where(t < 1, 0.0, 1.0).to(u) - u[0]])
+        >>> prob = ps.ODEProblem(f, torch.zeros(2, dtype=torch.float64), (0.0, 2.0))
+        >>> sol = ps.solve(prob, ps.CVODE_BDF(), saveat=[2.0], d_discontinuities=[1.0], save_idxs=[1])
+        >>> sol.u.shape, abs(sol.u.item() - torch.sin(torch.tensor(1.0)).item()) < 1e-5
+        (torch.Size([1, 1]), True)
+        >>> sol = ps.solve(prob, ps.DP5(), d_discontinuities=[1.0], save_everystep=True, engine="embedded")
+        >>> bool((sol.t == 1.0).any())
+        True
     """
     if not isinstance(prob, ODEProblem):
         raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
+    check_transforms(prob, save_everystep, progress)
+    if is_complex(prob.u0) or is_complex(prob.p):
+        again = functools.partial(
+            solve, saveat=saveat, sensealg=sensealg, engine=engine, route=route, dt=dt, dtmax=dtmax, maxiters=maxiters,
+            tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep, progress=progress,
+        )  # fmt: skip
+        return solve_as_pairs(again, prob, alg, reltol, abstol, save_idxs)
     leaves = prob.inputs.u
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    control = settled(prob, saveat, tstops, d_discontinuities, save_everystep, save_idxs, progress)
     in_julia = isinstance(prob.f, JuliaFunction)
     name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
     reltol, abstol = tolerances(prob, reltol, abstol)
     ts = save_times(prob, saveat)
     _check_memory(prob.inputs.u_layout.size, ts.numel())
-    steps = {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
+    steps: dict[str, Any] = {
+        "dt": dt,
+        "dtmax": dtmax,
+        "maxiters": maxiters,
+        "tstops": control.tstops if control.tstops.size else None,
+    }
     if name == "embedded":
         if alg is not None:
-            select.check_algorithm(alg, name)
+            select.check_algorithm(alg, name, kind(prob.f))
         if _is_eager(prob, alg, route):
-            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, control, **steps)
     try:
         program, rhs = prepare_rhs(prob, route)
     except TraceError as refusal:
@@ -110,18 +159,19 @@ def solve(
         by = "is called back from Julia" if name == "julia" else "is solved by eager torch"
         warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
         if eager:
-            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, control, **steps)
         program, rhs = prepare_rhs(prob, "callback")
-    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, **steps)
+    steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), _captured)
+    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps)
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     """The right-hand side as an engine takes it, on the route asked for: with plain values, outside of torch.func."""
     if not functorch.transforming():
         return _prepare(prob, route)
-    plain = _plain(prob)
+    outer = plain(prob)
     with functorch.outside():
-        return _prepare(plain, route)
+        return _prepare(outer, route)
 
 
 def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
@@ -132,23 +182,15 @@ def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
 
 
-def _plain(prob: ODEProblem) -> ODEProblem:
-    """The problem at plain values, the first ones where `vmap` maps over several."""
-    u0, p = pytree.tree_map_only(torch.Tensor, functorch.example, (prob.u0, prob.p))
-    t0, t1 = map(functorch.number, prob.tspan)
-    with functorch.outside():
-        t = torch.as_tensor(t0, dtype=prob.inputs.u[0].dtype, device=prob.inputs.u[0].device)
-    f = prob.f
-    f = f.plain() if isinstance(f, JuliaFunction) else functorch.plain(f, t, u0, *(() if prob.p is None else (p,)))
-    with functorch.outside():
-        return prob.remake(f=f, u0=u0, p=p, tspan=(t0, t1))
-
-
 def _captured(program: Any) -> list[torch.Tensor]:
     """The tensors that f captured, as the caller has them."""
     f = program.f
     functions = [hole.module for hole in f.holes.values()] if isinstance(f, JuliaFunction) else [f]
     return functorch.originals(functions, program.captured)
+
+
+def _route_of(rhs: Any) -> str | None:
+    return "callback" if isinstance(rhs, callback.CallbackRHS) else None
 
 
 def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> bool:
@@ -180,64 +222,50 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
             expected=takes,
             fix=f"pysciml.solve(prob, pysciml.{takes}())",
         )
-    engine.check(alg, sensealg, steps.get("dt"))
-    if isinstance(abstol, torch.Tensor):
-        abstol = functorch.numbers(abstol)
+    engine.check(alg, sensealg, steps.get("dt"), kind(prob.f))
+    check_halves(alg, prob)
+    check_reltol(alg, reltol)
+    reltol, abstol = (functorch.numbers(x) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
-                             reltol=reltol, abstol=abstol, mass=mass, single=single and config.single_precision,
-                             **steps)  # fmt: skip
+                             reltol=reltol, abstol=abstol, mass=mass, kind=kind(prob.f),
+                             single=single and config.single_precision, **steps)  # fmt: skip
 
 
-def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
+def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
     """Solves with an engine, which sees flat vectors."""
-    leaves, (t0, t1) = prob.inputs.u, prob.tspan
+    leaves, (t0, t1), engine = prob.inputs.u, prob.tspan, stopping(engine, control.tstops, control.jumps)
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    transforming = functorch.transforming()
-    captured = _captured(program) if transforming else program.captured
-    inputs = _to_host([*leaves, *prob.inputs.p, *captured], prob)
+    captured = _captured(program)
+    inputs = _to_host([*leaves, *prob.inputs.p, *map(real, captured)], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
     mass = request.keywords["mass"]
-    given = _checking(request) if transforming else request
+    given = _checking(request) if functorch.transforming() else request
     call = autograd.Call(engine, rhs, program, given, leaves[0].dtype, len(leaves), names, mass)
-    u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
+    with control.watch(engine.reached if control.progress else None):
+        if control.every_step:
+            ts = every_step(call, t0, inputs).to(ts.device)
+        u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
         again = replace(call, dense=call.trajectory)
-        values = _in_order(
+        values = in_order(
             times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, t0, t1, ts, inputs)
         )
-        return program.u_layout.unflatten(values.to(out_device))
+        return control.pick(program.u_layout.unflatten(values.to(out_device)))
 
-    return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+    found = control.pick(program.u_layout.unflatten(u.to(out_device)))
+    return Solution(ts, found, prob, ReturnCode.Success, call.stats, dense)
 
 
 def _checking(request: Callable[..., Request]) -> Callable[..., Request]:
     """`request`, which looks at the times of each member where `vmap` maps over times."""
 
     def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
-        _check_times(ts, t0, t1)
+        check_times(ts, t0, t1)
         return request(t0=t0, t1=t1, ts=ts, **given)
 
     return checked
-
-
-def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
-    """The states at times in any order, asked for in the order of the solve.
-
-    A time that comes again is asked for again, so that each has a gradient of its own.
-    """
-    if functorch.mapped(times):
-        raise UnsupportedError("sol(t) cannot be asked for times that vmap maps over.", got="t of a vmap",
-                               expected="the same times for all", fix="pysciml.solve(prob, saveat=t)")  # fmt: skip
-    values = functorch.numbers(times)
-    order = np.argsort(-values if backwards else values, kind="stable")
-    along = -values[order] if backwards else values[order]
-    _, starts, counts = np.unique(along, return_index=True, return_counts=True)
-    turns = [order[starts[counts > k] + k] for k in range(counts.max())]
-    found = [solve_at(times[torch.from_numpy(turn).to(times.device)]) for turn in turns]
-    place = torch.from_numpy(np.argsort(np.concatenate(turns))).to(times.device)
-    return pytree.tree_map(lambda *xs: torch.cat(xs)[place], *found)
 
 
 def parameter_names(prob: ODEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
@@ -260,6 +288,9 @@ def _tensors_of(prob: ODEProblem) -> dict[str, torch.Tensor]:
 
 def _reach(f: Any) -> dict[str, torch.Tensor]:
     """Tensors and module parameters that f holds itself, in its closure or by the names of its globals."""
+    inner = getattr(f, "inner_functions", ())
+    if inner:
+        return {name: x for g in inner for name, x in _reach(g).items()}
     code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
     held = dict(zip(code.co_freevars, (c.cell_contents for c in cells), strict=True)) if code else {}
     held |= {k: v for k, v in getattr(f, "__globals__", {}).items() if code and k in code.co_names}
@@ -280,7 +311,7 @@ def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor
     return [x.cpu() for x in tensors]
 
 
-def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
+def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
     from pysciml.engines.embedded import eager  # imports torchdiffeq and SciPy: only when it solves
 
     if prob.mass_matrix is not None:
@@ -290,8 +321,12 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
             expected="IDA or CVODE_BDF",
             fix="pysciml.solve(prob, pysciml.IDA())",
         )
-    states = functools.partial(eager.solve, alg=alg, reltol=reltol, abstol=abstol,
-                               sensealg=sensealg or DirectAdjoint(), **steps)  # fmt: skip
+    states: Callable = functools.partial(eager.solve, alg=alg, reltol=reltol, abstol=abstol,
+                               sensealg=sensealg or DirectAdjoint(),
+                               jumps=control.jumps, watch=control.watch, **steps)  # fmt: skip
+    if control.every_step:
+        with torch.no_grad():
+            ts = states(prob, ts=ts[-1:])[2]
     u, stats = _eager_states(states, prob, ts)
     used = _tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
@@ -304,31 +339,32 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps) -> Solution:
                 got=f"another value of `{changed[0]}`",
                 fix="solve again, or save at these times: pysciml.solve(prob, saveat=t)",
             )
-        return _in_order(times, prob.span[1] < prob.span[0], lambda ts: _eager_states(states, prob, ts)[0])
+        backwards = prob.span[1] < prob.span[0]
+        return control.pick(in_order(times, backwards, lambda ts: _eager_states(states, prob, ts)[0]))
 
-    return Solution(ts, u, prob, ReturnCode.Success, stats, dense)
+    return Solution(ts, control.pick(u), prob, ReturnCode.Success, stats, dense)
 
 
 def _eager_states(states: Callable, prob: ODEProblem, ts: torch.Tensor) -> tuple[Any, Stats]:
     """What `states(prob, ts=ts)` gives, as one operation where torch.func transforms it: each member has own steps."""
     if not functorch.transforming():
-        return states(prob, ts=ts)
-    plain = _plain(prob)
+        return states(prob, ts=ts)[:2]
+    outer = plain(prob)
     with functorch.outside():
-        captured = callback.prepare_callback(plain)[0].captured
+        captured = callback.prepare_callback(outer)[0].captured
     counts, stats, inputs = (2, len(prob.inputs.u), len(prob.inputs.p)), Stats(), prob.inputs
 
     def run(ts: torch.Tensor, *xs: torch.Tensor) -> list[torch.Tensor]:
         times, u, p, others = _parts(xs, counts)
-        given = plain.remake(f=Substituted(plain.f, captured, others), tspan=tuple(times), u0=inputs.u_layout.build(u),
+        given = outer.remake(f=Substituted(outer.f, captured, others), tspan=tuple(times), u0=inputs.u_layout.build(u),
                              p=inputs.p_layout and inputs.p_layout.build(p))  # fmt: skip
-        _check_times(ts.detach().cpu().numpy(), *given.span)
-        out, counted = states(given, ts=ts)
+        check_times(ts.detach().cpu().numpy(), *given.span)
+        out, counted, _ = states(given, ts=ts)
         vars(stats).update(vars(counted))
         return pytree.tree_leaves(out)
 
     times = [torch.as_tensor(t, dtype=torch.float64, device=ts.device) for t in prob.tspan]
-    out = apply(InTorch(run), ts, *times, *inputs.u, *inputs.p, *functorch.originals([plain.f], captured))
+    out = apply(InTorch(run), ts, *times, *inputs.u, *inputs.p, *functorch.originals([outer.f], captured))
     return inputs.u_layout.build(list(out)), stats
 
 
@@ -336,111 +372,6 @@ def _parts(xs: Sequence[torch.Tensor], counts: Sequence[int]) -> list[list[torch
     """The first so many, the next so many, ..., and the rest."""
     ends = [0, *itertools.accumulate(counts), len(xs)]
     return [list(xs[a:b]) for a, b in itertools.pairwise(ends)]
-
-
-def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
-    """The (k,) times to save at, float64 on the state's device, differentiable in tspan or saveat.
-
-    Raises:
-        InvalidInputError: no times, times outside the span, or not strictly monotone from t0 towards t1.
-    """
-    device = prob.inputs.u[0].device
-    if saveat is None or (isinstance(saveat, (int, float)) and not isinstance(saveat, bool)):
-        t0, t1 = (torch.as_tensor(t, dtype=torch.float64, device=device) for t in prob.tspan)
-        if saveat is not None and (functorch.mapped(t0) or functorch.mapped(t1)):
-            raise UnsupportedError("the number of saved times would differ among the members of a vmap.",
-                                   got="saveat as a spacing, and vmap over tspan",
-                                   fix="saveat=t0 + (t1 - t0) * torch.linspace(0, 1, 50)")  # fmt: skip
-        return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
-    ts = saveat
-    if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
-        # Python's numbers are float64; rounded to torch's default dtype they would lie beside where they were put.
-        ts = torch.as_tensor(ts, dtype=None if isinstance(ts, torch.Tensor) else torch.float64, device=device).double()
-    if not functorch.active():
-        _check_times(to_numpy(ts), *prob.span)
-    elif not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
-        _check_times(functorch.numbers(ts), *prob.span)
-    return ts
-
-
-def _check_times(ts: np.ndarray, t0: float, t1: float) -> None:
-    if ts.ndim == 1 and ts.size and (_fit if ts.size <= _FEW else _fit.__wrapped__)(ts.tobytes(), t0, t1):
-        return
-    got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
-    if ts.ndim != 1 or ts.size == 0:
-        raise InvalidInputError(
-            "saveat must hold at least one time, in one dimension.", got=f"shape {list(ts.shape)}", fix=hint
-        )
-    first, last = ts.min(), ts.max()
-    if not (math.isfinite(first) and math.isfinite(last)):
-        raise InvalidInputError("saveat must be finite.", got=got, fix=hint)
-    low, high = min(t0, t1), max(t0, t1)
-    slack = 1e-12 * max(abs(low), abs(high), high - low)
-    if first < low - slack or last > high + slack:
-        raise InvalidInputError("saveat must lie inside tspan.", got=got, expected=f"times from {low:g} to {high:g}",
-                                fix=f"tspan=({min(low, first):g}, {max(high, last):g})")  # fmt: skip
-    if not ((ts[1:] > ts[:-1]) if t1 > t0 else (ts[1:] < ts[:-1])).all():
-        raise InvalidInputError("saveat must be strictly monotone from t0 towards t1, each time once.", got=got,
-                                fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
-
-
-@functools.lru_cache(64)  # a training loop asks for the same times at each of its steps
-def _fit(times: bytes, t0: float, t1: float) -> bool:
-    """Whether all is well, told quickly; False for a NaN too."""
-    ts, low, high = np.frombuffer(times), t0, t1
-    if t1 < t0:
-        ts, low, high = -ts, -t0, -t1
-    return bool(low <= ts[0] and ts[-1] <= high and (ts[:-1] < ts[1:]).all())
-
-
-def _spaced(t0: torch.Tensor, t1: torch.Tensor, spacing: float) -> torch.Tensor:
-    if not (math.isfinite(spacing) and spacing > 0):
-        raise InvalidInputError("saveat as a number is a spacing and must be positive.", got=f"saveat={spacing!r}",
-                                fix="saveat=0.1")  # fmt: skip
-    span = functorch.number(t1) - functorch.number(t0)
-    count = math.floor(abs(span) / spacing * (1 + 1e-12)) + 1
-    return t0 + math.copysign(spacing, span) * torch.arange(count, dtype=torch.float64, device=t0.device)
-
-
-def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[float, float | torch.Tensor]:
-    """Both tolerances, checked, with the defaults of the state's dtype."""
-    leaf = prob.inputs.u[0]
-    default = _DEFAULT_TOLERANCES[leaf.dtype]
-    reltol = default[0] if reltol is None else reltol
-    abstol = default[1] if abstol is None else abstol
-    if isinstance(abstol, torch.Tensor) and abstol.numel() == 1:
-        abstol = float(abstol)
-    if not isinstance(abstol, (int, float)):
-        abstol = _tolerance_per_state(prob, abstol)
-    if isinstance(abstol, torch.Tensor) and functorch.mapped(abstol):
-        raise UnsupportedError("abstol cannot differ among the members of a vmap.", got="abstol of a vmap",
-                               expected="the same for all", fix="abstol=1e-8")  # fmt: skip
-    abstol = functorch.example(abstol) if isinstance(abstol, torch.Tensor) else abstol
-    for name, value in (("reltol", reltol), ("abstol", abstol)):
-        smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
-        if not (math.isfinite(smallest) and smallest > 0):
-            raise InvalidInputError(
-                f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}"
-            )
-    if leaf.dtype is torch.float32 and float(reltol) < 1e-6:
-        warnings.warn(
-            f"reltol={float(reltol):g} is finer than float32 resolves (1e-7): use float64 for it.",
-            PySciMLWarning,
-            stacklevel=3,
-        )
-    return float(reltol), abstol
-
-
-def _tolerance_per_state(prob: ODEProblem, abstol: Any) -> torch.Tensor:
-    u_leaves = prob.inputs.u
-    leaves, spec = pytree.tree_flatten(abstol)
-    tensors = [torch.as_tensor(x, dtype=torch.float64) for x in leaves]
-    if spec != prob.inputs.u_layout.spec or any(
-        x.shape not in (u.shape, ()) for x, u in zip(tensors, u_leaves, strict=True)
-    ):
-        raise InvalidInputError("abstol must be a number, or one per state in the structure of u0.",
-                                got=f"shapes {[list(x.shape) for x in tensors]}", fix="abstol=1e-8")  # fmt: skip
-    return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
 
 
 def check_options(alg: Algorithm | None, route: str | None, **steps: Any) -> None:

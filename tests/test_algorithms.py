@@ -139,7 +139,7 @@ def test_capabilities_has_a_row_for_each_and_says_what_julia_has():
     assert rows["Rodas5P"]["julia engine"] == "OrdinaryDiffEqRosenbrock"
     assert rows["Rodas5P"]["route"] == "compiled, callback, Julia"
     assert "Quadrature-" in rows["Rodas5P"]["gradients"]
-    assert rows["KahanLi8"]["route"] == "-"
+    assert rows["KahanLi8"]["route"] == "compiled, callback"
     assert rows["TorchDiffEq"]["julia engine"] == "no"
     assert rows["IDA"]["julia engine"] == "no"
-    assert rows["KahanLi8"]["julia engine"] == "later"
+    assert rows["KahanLi8"]["julia engine"] == "OrdinaryDiffEqSymplecticRK"

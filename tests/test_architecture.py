@@ -26,6 +26,7 @@ LAYERS = (
     {"engines"},
     {"derivatives"},
     {"autograd"},
+    {"control"},
     {"solve"},
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},

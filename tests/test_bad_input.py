@@ -61,7 +61,12 @@ INVALID = {
         "1 NaN",
     ),
     "integer state": (lambda: problem(u0=torch.ones(2, dtype=torch.int64)), "float32 or float64", "torch.int64"),
-    "complex state": (lambda: problem(u0=torch.ones(2, dtype=torch.complex128)), "float32 or float64", "complex128"),
+    "half state": (lambda: problem(u0=torch.ones(2, dtype=torch.float16)), "float32 or float64", "float16"),
+    "complex mass matrix": (
+        lambda: problem(mass_matrix=torch.ones(2, dtype=torch.complex128)),
+        "mass_matrix must be real",
+        "complex128",
+    ),
     "empty state": (lambda: problem(u0=()), "holds no tensor", r"\(\)"),
     "a string for a state": (lambda: problem(u0="one"), "must be a floating tensor", "str"),
     "mixed dtypes": (

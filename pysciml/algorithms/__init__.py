@@ -26,6 +26,7 @@ from pysciml.algorithms.base import Algorithm as Algorithm
 from pysciml.algorithms.base import by_name as by_name
 from pysciml.algorithms.base import check_problem as check_problem
 from pysciml.algorithms.base import check_time as check_time
+from pysciml.algorithms.base import takes_apart as takes_apart
 from pysciml.algorithms.bdf import ABDF2 as ABDF2
 from pysciml.algorithms.bdf import FBDF as FBDF
 from pysciml.algorithms.bdf import MEBDF2 as MEBDF2

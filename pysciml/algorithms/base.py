@@ -15,6 +15,7 @@ PROBLEMS = {
     "ode": ("an ODEProblem", "Tsit5"),
     "split": ("a SplitODEProblem, du/dt = f1(u) + f2(u) with the stiff (or linear) part apart", "KenCarp4"),
     "dynamical": ("a DynamicalODEProblem or a SecondOrderODEProblem, positions apart from velocities", "Vern7"),
+    "second_order": ("a SecondOrderODEProblem, d2u/dt2 = f(t, u, du)", "Vern7"),
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(du, u, t)", "Rodas5P"),
 }
@@ -34,7 +35,8 @@ class Algorithm:
         implicit: whether it asks for derivatives of f (its Jacobian, and for some its time derivative).
         autoswitch: whether it changes between methods when the problem becomes stiff.
         autonomous: whether it is right only where f does not depend on t.
-        problem: what it solves, one of `PROBLEMS`.
+        problem: what it solves, one of `PROBLEMS`. velocity: of a method for problems in halves, whether it is right
+            where the acceleration depends on the velocity.
         package: the Julia package it comes from. torchdiffeq: its name there, or None.
         embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq" or None.
         reference: where it was published.
@@ -49,6 +51,7 @@ class Algorithm:
     autoswitch: ClassVar[bool] = False
     autonomous: ClassVar[bool] = False
     problem: ClassVar[str] = "ode"
+    velocity: ClassVar[bool] = False
     package: ClassVar[str] = ""
     torchdiffeq: ClassVar[str | None] = None
     embedded: ClassVar[str | None] = None
@@ -107,16 +110,29 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
     return known()
 
 
-def check_problem(alg: Algorithm) -> None:
-    """Raises `UnsupportedError`, naming what it needs and what works instead, if it takes no plain ODEProblem."""
-    if alg.problem != "ode":
+# The kinds of problems that a method takes which is made for one of them.
+_TAKEN = {"ode": tuple(PROBLEMS), "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
+          "split": ("split",)}  # fmt: skip
+
+
+def check_problem(alg: Algorithm, kind: str = "ode") -> None:
+    """Raises `UnsupportedError`, naming what it needs and what works instead, if it takes no problem of that kind."""
+    if kind not in _TAKEN.get(alg.problem, ()):
         needs, instead = PROBLEMS[alg.problem]
         raise UnsupportedError(
-            f"`{alg.name}` cannot solve an ODEProblem.",
+            f"`{alg.name}` cannot solve {PROBLEMS[kind][0]}.",
             got=f"{alg.name}, which takes {needs}",
-            expected="a method for du/dt = f(t, u); such problems come with a later version",
+            expected="a method for du/dt = f(t, u), which solves problems of all kinds",
             fix=f"pysciml.solve(prob, pysciml.{instead}())",
         )
+
+
+_TAKE_SUMS = ("KenCarp3", "KenCarp4", "KenCarp47", "KenCarp5", "KenCarp58", "ARKODE")
+
+
+def takes_apart(alg: Algorithm) -> bool:
+    """Whether it solves the two parts of a split problem in two ways, and not their sum."""
+    return alg.problem == "split" or alg.name in _TAKE_SUMS
 
 
 def check_time(alg: Algorithm, depends_on_time: bool) -> None:

@@ -1,6 +1,6 @@
 """Runge-Kutta-Nyström methods: for second-order equations, x'' = f(x, x', t), taken as such.
 
-A plain ODEProblem cannot be given to them; write it as a first-order system for `Tsit5` or `Vern7` instead.
+They solve a `SecondOrderODEProblem`. A plain ODEProblem does not say which of its states are velocities.
 """
 
 from __future__ import annotations
@@ -16,22 +16,28 @@ _ERKN = (
 )
 
 
-class Nystrom(Algorithm, package="OrdinaryDiffEqRKN", problem="dynamical"):
+class Nystrom(Algorithm, package="OrdinaryDiffEqRKN", problem="second_order"):
     """Runge-Kutta-Nyström methods."""
 
 
-class Nystrom4(Nystrom, order=4, adaptive=False, reference=_HAIRER):
+class Nystrom4(Nystrom, order=4, velocity=True, adaptive=False, reference=_HAIRER):
     """Order 4 where the acceleration depends on the velocity."""
 
 
 class FineRKN4(
-    Nystrom, order=4, reference='Fine, "Low order practical Runge-Kutta-Nyström methods", Computing 38 (1987)'
+    Nystrom,
+    order=4,
+    velocity=True,
+    reference='Fine, "Low order practical Runge-Kutta-Nyström methods", Computing 38 (1987)',
 ):
     """Order 4(3) where the acceleration depends on the velocity."""
 
 
 class FineRKN5(
-    Nystrom, order=5, reference='Fine, "Low order practical Runge-Kutta-Nyström methods", Computing 38 (1987)'
+    Nystrom,
+    order=5,
+    velocity=True,
+    reference='Fine, "Low order practical Runge-Kutta-Nyström methods", Computing 38 (1987)',
 ):
     """Order 5(4) where the acceleration depends on the velocity."""
 

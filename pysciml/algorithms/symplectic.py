@@ -1,7 +1,7 @@
 """Symplectic integrators: they keep the energy of a Hamiltonian system over very long times.
 
-They take positions and velocities apart, so a plain ODEProblem cannot be given to them; `McAte42`, which its package
-calls broken, is left out. For a plain problem, `ImplicitMidpoint` and `GaussLegendre` are symplectic.
+They take positions and velocities apart: a `DynamicalODEProblem` or a `SecondOrderODEProblem`. `McAte42`, which its
+package calls broken, is left out. For a plain problem, `ImplicitMidpoint` and `GaussLegendre` are symplectic.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ class SymplecticEuler(Symplectic, order=1, reference=_HAIRER):
     """Semi-implicit Euler, the simplest of all."""
 
 
-class VelocityVerlet(Symplectic, order=2, reference=_VERLET):
+class VelocityVerlet(Symplectic, order=2, problem="second_order", reference=_VERLET):
     """Velocity Verlet: the common choice of molecular dynamics."""
 
 

@@ -6,6 +6,7 @@ fit) sees no solver. Every engine passes `tests/contract`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Protocol
 
@@ -17,6 +18,14 @@ from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Stats
 
 
+class RequestPart(NamedTuple):
+    """One part of a split right-hand side: as of `Request`, and where among the parameters of the whole its own are."""
+
+    rhs: RightHandSide
+    program: Any
+    places: np.ndarray
+
+
 class Request(NamedTuple):
     """One solve.
 
@@ -25,9 +34,12 @@ class Request(NamedTuple):
             not traced yet.
         u0: (n,) state at t0. p: (m,) parameters. t0, t1: the span, in either direction.
         ts: (k,) times to save at, strictly monotone from t0 towards t1.
-        reltol: scalar; abstol: scalar or (n,). mass: (n,) diagonal of the mass matrix, or None for the identity.
+        reltol, abstol: scalar or (n,). mass: (n,) diagonal of the mass matrix, or None for the identity.
+        kind: what the right-hand side is, one of `pysciml.algorithms.PROBLEMS`.
+        parts: the two that a split right-hand side is the sum of, for a solver that takes it apart; or none.
         single: whether an engine that can shall compute in float32.
         dt: first (or fixed) step. dtmax: largest step. maxiters: most steps. None leaves it to the engine.
+        tstops: (j,) times inside the span to step on, in any order; for engines that say `takes_tstops`.
     """
 
     rhs: RightHandSide
@@ -39,13 +51,16 @@ class Request(NamedTuple):
     ts: np.ndarray
     alg: Algorithm
     sensealg: SensitivityAlgorithm
-    reltol: float
+    reltol: float | np.ndarray
     abstol: float | np.ndarray
     mass: np.ndarray | None = None
     single: bool = False
     dt: float | None = None
     dtmax: float | None = None
     maxiters: int | None = None
+    tstops: np.ndarray | None = None
+    kind: str = "ode"
+    parts: tuple[RequestPart, ...] = ()
 
 
 @dataclass(eq=False)
@@ -76,15 +91,30 @@ class Pullback:
 
 
 class Engine(Protocol):
-    """What pysciml asks of an engine. Every method raises `SolveError` when the solver does not reach the end."""
+    """What pysciml asks of an engine. Every method raises `SolveError` when the solver does not reach the end.
+
+    Attributes:
+        takes_tstops: whether it steps on `Request.tstops` itself.
+        tells_steps: whether it can say where a solver stepped, by `steps`.
+        reached: says up to which time the solve under way has come, asked on another thread; None if it cannot.
+    """
 
     name: str
+    takes_tstops: bool
+    tells_steps: bool
+
+    @property
+    def reached(self) -> Callable[[], float] | None: ...
 
     def default_algorithm(self, mass: np.ndarray | None) -> Algorithm:
         """What is taken when none is named: right for stiff and non-stiff alike, and for a mass matrix."""
 
-    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
-        """Raises `UnsupportedError`, naming what would work, if this engine lacks one of them."""
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None, kind: str = "ode") -> None:
+        """Raises `UnsupportedError`, naming what would work, if this engine lacks one of them.
+
+        Args:
+            kind: of the right-hand side, as of `Request`.
+        """
 
     def solve(self, request: Request) -> Trajectory:
         """The state at `request.ts`."""
@@ -94,6 +124,9 @@ class Engine(Protocol):
 
     def interpolate(self, request: Request, trajectory: Trajectory, ts: np.ndarray) -> Trajectory:
         """The dense solution at other times of the span, (len(ts), n)."""
+
+    def steps(self, trajectory: Trajectory) -> np.ndarray:
+        """(k,) times the solver stepped on, strictly monotone from t0 to t1."""
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         """du/dt at states on the solution, (len(ts), n); for a DAE that of the algebraic variables too."""

@@ -92,9 +92,13 @@ def _embedded() -> Engine:
     return SundialsEngine()
 
 
-def check_algorithm(alg: Algorithm, engine: str = "embedded") -> None:
-    """Raises `UnsupportedError`, naming what would work, if the embedded engine lacks the algorithm."""
-    check_problem(alg)
+def check_algorithm(alg: Algorithm, engine: str = "embedded", kind: str = "ode") -> None:
+    """Raises `UnsupportedError`, naming what would work, if the embedded engine lacks the algorithm.
+
+    Args:
+        kind: of the problem, one of `pysciml.algorithms.PROBLEMS`.
+    """
+    check_problem(alg, kind)
     if alg.embedded is None:
         here = [n for n, a in REGISTRY.items() if a.embedded and a.stiff == alg.stiff]
         raise UnsupportedError(
@@ -127,19 +131,21 @@ _BY = {"sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint
        None: ("no", "-", "-")}  # fmt: skip
 _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
 
+_IN_HALVES = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
+
 
 def _in_julia(alg: type[Algorithm]) -> str:
     """The package that has it, "later" for what takes other problems than there are yet, or "no"."""
     if not alg.package or alg.__name__ == "IDA":
         return "no"
-    return alg.package if alg.problem == "ode" else "later"
+    return "later" if alg.problem in ("dae", "linear") else alg.package
 
 
 def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms.
+    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts.
 
     Example:
         >>> import pysciml as ps
@@ -151,7 +157,7 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package not in ("no", "later"):
-            route, gradients = _JULIA
+            route, gradients = _IN_HALVES if a.problem != "ode" else _JULIA
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

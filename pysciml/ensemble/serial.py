@@ -8,12 +8,13 @@ from typing import Any
 import torch
 from torch.utils import _pytree as pytree
 
+from pysciml.control import save_times
 from pysciml.ensemble.progress import Silence
 from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import SolveError
 from pysciml.problems import EnsembleProblem, ODEProblem
 from pysciml.solution import Solution, Stats
-from pysciml.solve import save_times, solve
+from pysciml.solve import solve
 
 
 def one_by_one(ensemble: EnsembleProblem, alg: Any, show: Silence, **options: Any) -> EnsembleSolution:

@@ -9,13 +9,14 @@ from contextlib import closing
 from typing import Any
 
 from pysciml.algorithms import Algorithm, by_name
+from pysciml.control import SaveAt
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.errors import InvalidInputError, PySciMLWarning
 from pysciml.problems import EnsembleProblem
 from pysciml.sensitivity import SensitivityAlgorithm
-from pysciml.solve import SaveAt, check_options
+from pysciml.solve import check_options
 from pysciml.under_compile import graph_break
 
 

@@ -11,6 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.algorithms import by_name
+from pysciml.control import save_times, tolerances
 from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.ensemble.progress import Silence
@@ -21,7 +22,7 @@ from pysciml.problems import EnsembleProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
-from pysciml.solve import check_options, prepare_rhs, request_maker, save_times, tolerances
+from pysciml.solve import check_options, prepare_rhs, request_maker
 
 _STEPS = ("dt", "dtmax", "maxiters")
 

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
+from pysciml.control import save_times
 from pysciml.errors import InvalidInputError
 from pysciml.problems import ODEProblem
 from pysciml.rhs.parameters import leaf_names
-from pysciml.solve import save_times
 
 _TIMES_FIX = "pysciml.fit(prob, data, t=torch.linspace(0, 10, len(data)))"
 

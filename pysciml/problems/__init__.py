@@ -2,3 +2,10 @@
 
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.ode import ODEProblem as ODEProblem
+from pysciml.problems.plain import plain as plain
+from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
+from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem
+from pysciml.problems.systems import Split as Split
+from pysciml.problems.systems import SplitODEProblem as SplitODEProblem
+from pysciml.problems.systems import check_halves as check_halves
+from pysciml.problems.systems import kind as kind

@@ -26,8 +26,9 @@ class ODEProblem:
 
     Args:
         f: a torch function or module, `f(t, u)`, or `f(t, u, p)` when `p` is given. `t` is a scalar tensor of the
-            state's dtype; f returns du/dt in the structure, shapes and dtype of `u`.
-        u0: the state at `tspan[0]`: a float32 or float64 tensor of any shape, or a pytree (tuple, list, dict) of them.
+            state's dtype (real where that is complex); f returns du/dt in the structure, shapes and dtype of `u`.
+        u0: the state at `tspan[0]`: a float32 or float64 tensor of any shape, or a pytree (tuple, list, dict) of them;
+            or complex, which is called back or solved in eager torch: complex numbers have no compiled form.
         tspan: `(t0, t1)`, floats or scalar tensors; `t1 < t0` solves backwards in time.
         p: parameters, a pytree of floating tensors. Parameters of a module and tensors f captures need not be here:
             they are found, and get their gradients, by themselves.
@@ -109,6 +110,9 @@ def _check_tspan(tspan: Any) -> tuple[Time, Time]:
 
 def _check_mass_matrix(mass: Any, u0: Any) -> Any:
     mass = as_floating(mass, "mass_matrix")
+    if any(m.is_complex() for m in pytree.tree_leaves(mass)):
+        raise InvalidInputError("mass_matrix must be real.", got=str(pytree.tree_leaves(mass)[0].dtype),
+                                fix="mass_matrix=torch.tensor([1.0, 1.0, 0.0])")  # fmt: skip
     (m_leaves, m_spec), (u_leaves, u_spec) = pytree.tree_flatten(mass), pytree.tree_flatten(u0)
     if m_spec != u_spec or any(m.shape != u.shape for m, u in zip(m_leaves, u_leaves, strict=True)):
         raise InvalidInputError(

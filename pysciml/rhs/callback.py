@@ -32,7 +32,7 @@ from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.rhs.captured import Held, Substitute, leaves_of, parameters_of
-from pysciml.rhs.parameters import Layout, flatten, pack, to_numpy
+from pysciml.rhs.parameters import Layout, count, flatten, pack, real, restored, to_numpy
 from pysciml.rhs.trace import _check_derivative, _derivative
 
 _WORDS = {"u": "its state", "p": "a parameter"}
@@ -94,7 +94,7 @@ class CallbackRHS:
     """
 
     def __init__(self, program: CallbackProgram):
-        self.n, self.m, self.signature = program.u_layout.size, sum(x.numel() for x in program.parameters), None
+        self.n, self.m, self.signature = program.u_layout.size, sum(map(count, program.parameters)), None
         self.lowered: dict[Any, Any] = {}
         self.raised: BaseException | None = None
         self._inputs = _Inputs(program)
@@ -165,10 +165,10 @@ class _Inputs:
 
     def __init__(self, program: CallbackProgram):
         self.program = program
-        self.p_sizes = [x.numel() for x in program.parameters]
+        self.p_sizes = [count(x) for x in program.parameters]
         self.dtype, self.device = program.u[0].dtype, program.u[0].device
-        self._own = sum(x.numel() for x in program.p)
-        self._now = pack(program.captured)
+        self._own = sum(map(count, program.p))
+        self._now = pack([real(x) for x in program.captured])
         self._versions = [x._version for x in program.captured]
 
     def slices(self, name: str) -> list[slice]:
@@ -186,7 +186,7 @@ class _Inputs:
         """All parameter leaves with the values of p, and which of them stand for captured tensors, by id."""
         program, flat = self.program, torch.from_numpy(p).split(self.p_sizes)
         pairs = zip(program.parameters, flat, strict=True)
-        made = [v.reshape(x.shape).to(x.device, x.dtype, copy=True) for x, v in pairs]
+        made = [restored(v, x) for x, v in pairs]
         own = len(program.p)
         if np.array_equal(p[self._own :], self._now) and self._versions == [x._version for x in program.captured]:
             made[own:] = [x if x.is_leaf else y for x, y in zip(program.captured, made[own:], strict=True)]
@@ -257,12 +257,12 @@ class _Graph:
     def pull(self, name: str, v: np.ndarray) -> np.ndarray:
         """v times the Jacobian in the leaves of that name."""
         leaves = self._arguments.leaves[name]
-        size = sum(x.numel() for x in leaves)
+        size = sum(map(count, leaves))
         if not self.reaches(name):
             return np.zeros(size)
         seed = torch.from_numpy(v).to(self._du)
         found = torch.autograd.grad(self._du, leaves, seed, retain_graph=True, allow_unused=True)
-        return pack([x.new_zeros(()).expand(x.shape) if g is None else g
+        return pack([real(torch.zeros_like(x) if g is None else g)
                      for x, g in zip(leaves, found, strict=True)])  # fmt: skip
 
 

@@ -68,6 +68,9 @@ def modules_of(f: Any) -> list[torch.nn.Module]:
         f = f.func if isinstance(f, functools.partial) else f.f
     if isinstance(f, torch.nn.Module):
         return list(f.modules())
+    inner = getattr(f, "inner_functions", ())  # those that a right-hand side of pysciml's own is made of
+    if inner:
+        return list(dict.fromkeys(module for g in inner for module in modules_of(g)))
     code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
     near = [getattr(f, "__self__", None), *getattr(f, "__dict__", {}).values(), *(_content(cell) for cell in cells)]
     near += [x for name, x in getattr(f, "__globals__", {}).items() if code is not None and name in code.co_names]

@@ -96,6 +96,23 @@ def to_numpy(x: torch.Tensor) -> np.ndarray:
     return x.detach().cpu().to(torch.float64).numpy()
 
 
+def real(x: torch.Tensor) -> torch.Tensor:
+    """The tensor itself; complex numbers as pairs of real ones, which torch's gradients of them are too."""
+    return torch.view_as_real(x.resolve_conj()) if x.is_complex() else x
+
+
+def count(x: torch.Tensor) -> int:
+    """How many real numbers it holds."""
+    return x.numel() * (2 if x.is_complex() else 1)
+
+
+def restored(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
+    """A copy of the flat real `values` in the shape, dtype and device of `like`: what `real` undoes."""
+    if like.is_complex():
+        return torch.view_as_complex(values.reshape(*like.shape, 2)).to(like.device, like.dtype, copy=True)
+    return values.reshape(like.shape).to(like.device, like.dtype, copy=True)
+
+
 def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
     """One float64 vector of all leaves, row-major, copied."""
     if not leaves:
@@ -121,10 +138,10 @@ def leaf_names(tree: Any, root: str) -> list[str]:
 def as_floating(tree: Any, root: str) -> Any:
     """`tree` with every leaf a finite floating tensor.
 
-    Accepts tensors, numpy arrays and Python floats as leaves.
+    Accepts tensors, numpy arrays and Python numbers as leaves. Complex ones are floating too.
 
     Raises:
-        InvalidInputError: an integer, complex, NaN or infinite leaf; mixed dtypes or devices; no leaf at all.
+        InvalidInputError: an integer, NaN or infinite leaf; mixed dtypes or devices; no leaf at all.
     """
     leaves, spec = pytree.tree_flatten(tree)
     names = leaf_names(tree, root)
@@ -142,13 +159,13 @@ def as_floating(tree: Any, root: str) -> Any:
 
 
 def _floating_leaf(x: Any, name: str) -> torch.Tensor:
-    if isinstance(x, (float, np.ndarray, np.floating)):
+    if isinstance(x, (float, complex, np.ndarray, np.floating, np.complexfloating)):
         x = torch.as_tensor(x)
     if not isinstance(x, torch.Tensor):
         raise InvalidInputError(f"`{name}` must be a floating tensor.", got=f"{type(x).__name__}: {x!r:.80}",
                                 fix=f"{name} = torch.tensor(..., dtype=torch.float64)")  # fmt: skip
-    if x.dtype not in (torch.float32, torch.float64):
-        raise InvalidInputError(f"`{name}` must be float32 or float64.", got=f"dtype {x.dtype}",
+    if x.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+        raise InvalidInputError(f"`{name}` must be float32 or float64, or complex.", got=f"dtype {x.dtype}",
                                 fix=f"{name}.double()")  # fmt: skip
     numbers = values(x)
     if not torch.isfinite(numbers).all():

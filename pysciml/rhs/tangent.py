@@ -114,6 +114,8 @@ def product(function: Callable, primals: Sequence[torch.Tensor], tangents: Seque
 
 def _of_callback(program: CallbackProgram) -> Field:
     """f with all its parameters, captured ones too, taken from one flat vector."""
+    if any(x.is_complex() for x in program.captured):
+        raise _of_real_only()
     sizes = [x.numel() for x in program.parameters]
     own, barred = len(program.p), set(map(id, program.captured))
     like = program.u[0]
@@ -131,6 +133,14 @@ def _of_callback(program: CallbackProgram) -> Field:
         return flat.to(u)
 
     return f
+
+
+def _of_real_only() -> UnsupportedError:
+    return UnsupportedError(
+        "second derivatives, and derivatives in times by torch.func, need the tensors that f captured to be real.",
+        got="a captured complex tensor", expected="it as p, which may be complex",
+        fix="hand it over as p: pysciml.ODEProblem(f, u0, tspan, p), with f(t, u, p)",
+    )  # fmt: skip
 
 
 def _out_of_reach() -> UnsupportedError:

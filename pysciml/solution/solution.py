@@ -66,7 +66,7 @@ class Solution:
                 expected=f"{low:g} <= t <= {high:g}",
                 fix="prob.remake(tspan=...) and solve further",
             )
-        return pytree.tree_map(lambda x: x.reshape(*t.shape, *x.shape[1:]), self._dense(flat))
+        return pytree.tree_map(lambda x: x.reshape((*t.shape, *x.shape[1:])), self._dense(flat))
 
     def plot(self, **options: Any) -> Any:
         """Draws every component over time; see `pysciml.plot.plot_solution`. Needs `pysciml[plot]`."""

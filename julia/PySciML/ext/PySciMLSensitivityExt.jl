@@ -20,7 +20,7 @@ function PySciML.sciml_adjoint!(du0, dp, counts, run::Run, sensealg, alg, ts, co
     sol, T = run.sol, eltype(run.sol.prob.u0)
     asked = PySciML.with_start(Vector{T}(ts), Matrix{T}(cotangents), sol.prob.tspan[1])
     before, steps = calls(sol.prob.f), Steps(0)
-    λ, gradient = gradients(sol, String(sensealg), alg, asked, T(reltol), T(abstol), steps)
+    λ, gradient = gradients(run, String(sensealg), alg, asked, T(reltol), T(abstol), steps)
     PySciML.check_end(asked)
     copyto!(du0, sol.prob.f.mass_matrix * λ)  # M u' = f: what λ belongs to is M u
     isempty(dp) || copyto!(dp, gradient)
@@ -31,17 +31,20 @@ end
 calls(f) = calls(f, f.f)
 calls(f, _) = f.vjp.calls[]
 
-function gradients(sol, name, alg, asked, reltol, abstol, steps)
+function gradients(run, name, alg, asked, reltol, abstol, steps)
+    sol, stops = run.sol, PySciML.stops(run)
     # SUNDIALS has no test for an unstable step, and only a solution of checkpoints takes them.
     watched = PySciML.has_dense_output(alg) ? (; unstable_check = steps) : (;)
     # Each jump of the adjoint of a DAE leaves algebraic variables that do not fit the others any more.
     start = PySciML.consistent(sol.prob.f.mass_matrix)
+    kept = sol.dense ? (;) : (; checkpoints = sol.t)
     # The quadrature of GaussAdjoint goes along the steps of λ, which grow past what df/dp needs; those of the solution
-    # do not.
-    steps = name == "GaussAdjoint" ? (; tstops = sol.t) : (;)
-    kept = sol.dense ? steps : (; checkpoints = sol.t)
+    # do not. A solve between checkpoints makes its stops at those, and so has to be told them beside the user's.
+    along = sol.dense ? name == "GaussAdjoint" : !isempty(stops)
+    tstops = along ? [sol.t; stops] : stops
+    stopping = isempty(tstops) ? (;) : (; tstops)
     sensealg = Ref{Any}(sensitivity(name, autojacvec(sol.prob.f.f), !sol.dense, reltol, abstol))
-    return differentiate(sol, sensealg[], alg, asked, reltol, abstol, merge(watched, start, kept))
+    return differentiate(sol, sensealg[], alg, asked, reltol, abstol, merge(watched, start, kept, stopping))
 end
 
 # What `adjoint_sensitivities` calls once it has chosen an AD, which here is never left open. Its choosing would be

@@ -17,7 +17,7 @@ calls(f, called::Called) = called.calls[]
 
 # ChainRules, which Zygote follows.
 
-@non_differentiable note(::Any)
+@non_differentiable note(::Any, ::Any)
 
 function ChainRulesCore.rrule(hole::Hole, x::AbstractVector{<:Real}, p::AbstractVector{<:Real})
     pullback(cotangent) = (NoTangent(), PySciML.pull(hole, unthunk(cotangent), x, p)...)

@@ -45,7 +45,8 @@ rule(alg) = GAUSS[clamp(div(SciMLBase.alg_order(alg) + 1, 2), 3, 10) - 2]
 mutable struct Interpolant{S}
     sol::S
 end
-(state::Interpolant)(y, t) = (state.sol(y, t); nothing)
+# At the ends of the span a solver that differentiates in time by differences looks just outside.
+(state::Interpolant)(y, t) = (state.sol(y, clamp(t, minmax(state.sol.prob.tspan...)...)); nothing)
 
 """
 The forward solution as `state(y, t)`. Its type does not tell which solver it is from, so that one compiled backward
@@ -263,9 +264,9 @@ end
 `adjoint!` for a compiled model, by Gauss's quadrature along the steps of the backward solve.
 """
 gauss!(du0, dp, counts, run::Run, alg, ts, cotangents, reltol, abstol) =
-    gauss!(du0, dp, counts, run.sol.prob, run.sol, alg, ts, cotangents, reltol, abstol)
+    gauss!(du0, dp, counts, run.sol.prob, run.sol, alg, ts, cotangents, reltol, abstol, stops(run))
 
-function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol)
+function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol, stops)
     T, f = eltype(prob.u0), prob.f
     n, m, before = length(prob.u0), length(dp), f.vjp.calls[]
     state = States{T}(Interpolant(sol))
@@ -274,17 +275,17 @@ function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol)
     λ = zeros(T, n)
     stop = g.ts[end]
     jump!(λ, g)
-    stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T), g, prob, stop, alg, T(reltol), T(abstol))
+    stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T), g, prob, stop, alg, T(reltol), T(abstol), stops)
     copyto!(du0, λ)
     isempty(dp) || copyto!(dp, g.dp)
     copyto!(counts, Int[f.vjp.calls[] - before, stats...])
     return nothing
 end
 
-function backward!(λ, f, g, prob, stop, alg, reltol, abstol)
+function backward!(λ, f, g, prob, stop, alg, reltol, abstol, stops)
     callback = DiscreteCallback(g, g; save_positions = (false, false))
     integrator = SciMLBase.init(ODEProblem(f, λ, (stop, prob.tspan[1]), prob.p), alg; callback, reltol, abstol,
-        tstops = g.ts, save_everystep = false, dense = false, maxiters = 1_000_000, verbose = Silent())
+        tstops = isempty(stops) ? g.ts : [g.ts; stops], save_everystep = false, dense = false, maxiters = 1_000_000, verbose = Silent())
     sol = check_end(SciMLBase.solve!(integrator), "backward")
     copyto!(λ, integrator.u)
     return sol.stats.njacs, sol.stats.naccept, sol.stats.nreject

@@ -60,6 +60,19 @@ end
     return nothing
 end
 
+"""Where the solve is that is under way, for a bar of progress: a thread of Python's looks at it while `poll` lets it."""
+const REACHED = Ref(NaN)
+
+@inline poll(t::Union{Float64, Float32}) = (REACHED[] = t; poll())
+poll(t) = poll()  # a number of an AD
+
+"""
+    reached()
+
+The address of the time that the solve under way has reached, a Float64.
+"""
+reached() = Int(pointer_from_objref(REACHED))
+
 """What calls `poll` at every step of a solve; as the condition of a callback it never holds."""
 struct Poll end
 (::Poll)(u, t, integrator) = (poll(); false)

@@ -69,22 +69,25 @@ addresses() = Int[
 """
     solve_at!(table, model, alg)
 
-`solve!` with the arrays out, numbers, u0, p, mass, ts and abstols in a table. The numbers are four places for the counts,
-then t0, t1, reltol, abstol (for all states, where there are no abstols), checkpoints, dt, dtmax and maxiters, NaN for
+`solve!` with the arrays out, numbers, u0, p, mass, ts, abstols, reltols and tstops in a table. The numbers are four places for the counts,
+then t0, t1, reltol and abstol (for all states, where there are not one each), checkpoints, dt, dtmax and maxiters, NaN for
 what is not given. Returns the number of the `Run`.
 """
 function solve_at!(all::Table, model, alg)
-    out, numbers, u0, p, mass, ts, abstols = ntuple(i -> at(all, Float64, i), 7)
+    out, numbers, u0, p, mass, ts, abstols, reltols, tstops = ntuple(i -> at(all, Float64, i), 9)
     t0, t1, reltol, abstol, checkpoints, dt, dtmax, maxiters = view(numbers, 5:12)
-    return keep(solve!(columns(out, length(u0)), view(numbers, 1:4), model, alg, u0, p, mass, t0, t1, ts, reltol,
-        isempty(abstols) ? abstol : abstols, Int(checkpoints), steps(dt, dtmax, maxiters)))
+    return keep(solve!(columns(out, length(u0)), view(numbers, 1:4), model, alg, u0, p, mass, t0, t1, ts,
+        isempty(reltols) ? reltol : reltols, isempty(abstols) ? abstol : abstols, Int(checkpoints),
+        steps(dt, dtmax, maxiters, tstops)))
 end
 
 """The options of a solve that restrict its steps; NaN stands for none."""
-function steps(dt, dtmax, maxiters)
-    isnan(dt) && isnan(dtmax) && isnan(maxiters) && return ()
+function steps(dt, dtmax, maxiters, tstops)
+    isnan(dt) && isnan(dtmax) && isnan(maxiters) && isempty(tstops) && return ()
     given = ("dt" => dt, "dtmax" => dtmax, "maxiters" => isnan(maxiters) ? maxiters : Int(maxiters))
-    return [option for option in given if !isnan(last(option))]
+    options = Pair{String, Any}[option for option in given if !isnan(last(option))]
+    isempty(tstops) || push!(options, "tstops" => copy(tstops))
+    return options
 end
 
 """

@@ -36,6 +36,7 @@ struct Model{T} <: AbstractModel
     tgrad::Code{T}
     nonzeros::Code{T}
     pattern::Base.RefValue{Any}
+    parts::Base.RefValue{Any}  # what solvers that take it apart find (see parts.jl), or nothing
 end
 
 """
@@ -45,7 +46,7 @@ An empty model of n states and m parameters, in Float32 if `single`.
 """
 Model(single::Bool, n, m) = single ? Model{Float32}(n, m) : Model{Float64}(n, m)
 number(::Model{T}) where {T} = T
-Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 6)..., Ref{Any}(nothing))
+Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 6)..., Ref{Any}(nothing), Ref{Any}(nothing))
 
 """
     define!(model, kind, source, constants, tables, work)
@@ -92,7 +93,7 @@ end
 @inline function run!(part::Part{T}, out, v, u, p, t) where {T}
     code, work = part.code, part.work
     part.calls[] += 1
-    part.calls[] % 16 == 0 && poll()
+    part.calls[] % 16 == 0 && poll(t)
     length(work) < code.work && resize!(work, code.work)
     code.run == C_NULL && error("this part of the right-hand side was not compiled")
     status = GC.@preserve out v u p work code begin

@@ -17,8 +17,8 @@ mutable struct Recorder{T}
     out::Matrix{T}
     next::Int
     every::Int
-    steps::Int
-    reltol::T
+    steps::Vector{T}
+    reltol::Union{T, Vector{T}}
     abstol::Union{T, Vector{T}}
     t::Vector{T}
     u::Vector{Vector{T}}
@@ -30,7 +30,7 @@ function Recorder(prob, ts::Vector{T}, every, reltol, abstol) where {T}
     du0 = similar(u0)
     prob.f(du0, u0, prob.p, t0)
     out = Matrix{T}(undef, length(u0), length(ts))
-    recorder = Recorder{T}(ts, out, 1, every, 0, reltol, abstol, [t0], [copy(u0)], [du0])
+    recorder = Recorder{T}(ts, out, 1, every, [t0], reltol, abstol, [t0], [copy(u0)], [du0])
     while recorder.next <= length(ts) && ts[recorder.next] == t0
         save!(recorder, u0)
     end
@@ -52,10 +52,10 @@ function (r::Recorder)(u, t, integrator)
     while r.next <= length(r.ts) && (forwards ? r.ts[r.next] <= t : r.ts[r.next] >= t)
         save!(r, r.ts[r.next] == t ? u : integrator(r.ts[r.next]))
     end
-    r.steps += 1
+    push!(r.steps, t)
     if r.every == 0
         refine!(r, integrator, r.t[end], r.u[end], r.du[end], t, copy(u), integrator(t, Val{1}), 7)
-    elseif r.steps % r.every == 0
+    elseif (length(r.steps) - 1) % r.every == 0
         keep!(r, t, copy(u), r.du[end])
     end
     return false
@@ -73,7 +73,7 @@ function refine!(r::Recorder{T}, integrator, t1, u1, du1, t2, u2, du2, depth) wh
     h, t = t2 - t1, (t1 + t2) / 2
     u = integrator(t)
     cubic(i) = (u1[i] + u2[i]) / 2 + h / 8 * (du1[i] - du2[i])
-    allowed(i) = (r.reltol * abs(u[i]) + (r.abstol isa Vector ? r.abstol[i] : r.abstol)) / 10
+    allowed(i) = (of_state(r.reltol, i) * abs(u[i]) + of_state(r.abstol, i)) / 10
     if depth > 0 && any(i -> abs(cubic(i) - u[i]) > allowed(i), eachindex(u))
         du = integrator(t, Val{1})
         refine!(r, integrator, t1, u1, du1, t, u, du, depth - 1)

@@ -5,8 +5,9 @@ struct Run{S, A, O, T}
     sol::S
     alg::A
     options::O
-    reltol::T
+    reltol::Union{T, Vector{T}}
     abstol::Union{T, Vector{T}}
+    steps::Vector{T}  # the times the solver stepped on
 end
 
 """A solve that did not reach its end; the text is for people, the fields for `pysciml`."""
@@ -30,23 +31,30 @@ end
 
 Solves a model and writes the states at `ts` to the columns of `out` (n, k) and what the solver counted to `counts`.
 
-`abstol` is one for all states, or a vector. `checkpoints` is the number of steps between the states that are kept for a
+`reltol` and `abstol` are one for all states, or a vector. `checkpoints` is the number of steps between the states that are kept for a
 gradient; 0 keeps a dense solution. Returns a `Run`. Throws `Stopped` if the end was not reached.
 """
 function solve!(out, counts, model::AbstractModel, alg, u0, p, mass, t0, t1, ts, reltol, abstol, checkpoints, options)
     # What comes from Python is copied to plain vectors first, so that the solve is the one that was compiled already.
     T = number(model)
     prob = ODEProblem(ode_function(model, Vector{T}(mass)), Vector{T}(u0), (T(t0), T(t1)), Vector{T}(p))
-    tolerances = T(reltol), tolerance(T, abstol)
+    tolerances = tolerance(T, reltol), tolerance(T, abstol)
     steps = (; (Symbol(k) => v for (k, v) in options)..., consistent(prob.f.mass_matrix)...)
-    run, states, work = forward(prob, alg, tolerances..., Vector{T}(ts), Int(checkpoints), steps)
+    run, states, work = has_parts(model) ?
+        Base.inferencebarrier(forward_apart)(prob, alg, tolerances..., Vector{T}(ts), model.parts[], steps) :
+        forward(prob, alg, tolerances..., Vector{T}(ts), Int(checkpoints), steps)
     copyto!(out, states)
     copyto!(counts, work)
     return run
 end
 
-tolerance(::Type{T}, abstol::Number) where {T} = T(abstol)
-tolerance(::Type{T}, abstol) where {T} = length(abstol) == 1 ? T(only(abstol)) : Vector{T}(abstol)
+has_parts(model) = false
+has_parts(model::Model) = model.parts[] !== nothing
+
+tolerance(::Type{T}, one::Number) where {T} = T(one)
+tolerance(::Type{T}, each) where {T} = length(each) == 1 ? T(only(each)) : Vector{T}(each)
+of_state(one::Number, i) = one
+of_state(each::Vector, i) = each[i]
 
 """Whether a mass matrix has zeros."""
 is_dae(mass) = mass isa Diagonal && any(iszero, mass.diag)
@@ -61,13 +69,13 @@ load_initialization() = (package("OrdinaryDiffEqNonlinearSolve"); nothing)
 function forward(prob, alg, reltol, abstol, ts, checkpoints, options)
     if checkpoints == 0 && has_dense_output(alg)
         sol = check_end(solved(prob, alg, reltol, abstol, options; dense = true, save_everystep = true), "forward")
-        return Run(sol, alg, options, reltol, abstol), states(sol, ts), count_work(sol)
+        return Run(sol, alg, options, reltol, abstol, sol.t), states(sol, ts), count_work(sol)
     end
     recorder = Recorder(prob, ts, checkpoints, reltol, abstol)
     sol = solved(prob, alg, reltol, abstol, options; dense = false, save_everystep = false, callback = callback(recorder))
     check_end(sol, "forward")
     kept = recorded(recorder, prob, alg, sol)
-    return Run(kept, alg, options, reltol, abstol), recorder.out, count_work(sol)
+    return Run(kept, alg, options, reltol, abstol, recorder.steps), recorder.out, count_work(sol)
 end
 
 solved(prob, alg, reltol, abstol, options; more...) = SciMLBase.solve(
@@ -102,6 +110,17 @@ function interpolate!(out, run::Run, ts)
     end
     return nothing
 end
+
+"""
+    step_count(run)
+
+How many times the solver stepped on, its start among them; `steps!(out, run)` gives them.
+"""
+step_count(run::Run) = length(run.steps)
+steps!(out, run::Run) = (copyto!(out, run.steps); nothing)
+
+"""The times a solve was told to step on, as its backward solve must."""
+stops(run::Run) = get(run.options, :tstops, eltype(run.sol.prob.u0)[])
 
 """
     evaluate!(out, model, kind, v, u, p, t)

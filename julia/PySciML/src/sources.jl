@@ -12,13 +12,13 @@ struct Called{F}  # without a field `vjp`: SciML would take it for a function
 end
 
 function (c::Called)(du, u, p, t)
-    note(c.calls)
+    note(c.calls, t)
     c.f(du, u, p, t)
     return nothing
 end
 
 # Reverse mode sees no mutation in this (see the extension for ChainRulesCore).
-note(calls) = (calls[] += 1; calls[] % 16 == 0 && poll(); nothing)
+note(calls, t) = (calls[] += 1; calls[] % 16 == 0 && poll(t); nothing)
 
 """A function `(u, p, t)` in the in-place form that everything else here has."""
 struct InPlace{F}

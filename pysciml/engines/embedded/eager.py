@@ -28,6 +28,7 @@ from torch.utils import _pytree as pytree
 from pysciml.algorithms import Algorithm
 from pysciml.engines.embedded.torchdiffeq_methods import (
     WELL_INTERPOLATED,
+    Stops,
     call,
     kind,
     method_of,
@@ -55,13 +56,17 @@ _LAST_WORDS = {
 }
 
 
-def solve(prob, alg: Algorithm, ts: torch.Tensor, reltol: float, abstol: Any, sensealg: SensitivityAlgorithm, *,
-          dt=None, dtmax=None, maxiters=None) -> tuple[Any, Stats]:  # fmt: skip
-    """The states at `ts` in the structure of u0, time first, and what was counted. Arguments as of `pysciml.solve`.
+def solve(prob, alg: Algorithm, ts: torch.Tensor, *, reltol: Any, abstol: Any, sensealg: SensitivityAlgorithm,
+          dt=None, dtmax=None, maxiters=None, tstops=None, jumps=(),
+          watch=lambda reached: contextlib.nullcontext()) -> tuple[Any, Stats, torch.Tensor]:  # fmt: skip
+    """The states at `ts` in the structure of u0, time first, what was counted, and the times that were stepped on.
+
+    Arguments as of `pysciml.solve`.
 
     Args:
         ts: (k,) times from t0 towards t1. abstol: a number, or (n,) in leaf order.
-        dt: first step of an adaptive method, the step of a fixed-step one.
+        dt: first step of an adaptive method, the step of a fixed-step one. tstops, jumps: times to step on, and where
+            f jumps. watch: a context that is told how to ask for the time reached.
 
     Raises:
         UnsupportedError: another sensitivity algorithm, or an option this method has no use for.
@@ -72,14 +77,15 @@ def solve(prob, alg: Algorithm, ts: torch.Tensor, reltol: float, abstol: Any, se
     leaves, layout = flatten(prob.u0)
     u0 = torch.cat([x.reshape(-1) for x in leaves])
     t0, t1 = (torch.as_tensor(t, dtype=ts.dtype, device=ts.device) for t in prob.tspan)
-    if isinstance(abstol, torch.Tensor):
-        abstol = abstol.to(ts.device)
+    reltol, abstol = (x.to(ts.device) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
     progress = Progress(alg.name, float(t0.detach()), float(t1.detach()), maxiters or MAXITERS)
-    job = _Job(Field(prob, layout, progress), alg, sensealg, reltol, abstol, dt, dtmax)
-    start = time.perf_counter()
-    u = _direct(job, t0, t1, ts, u0) if isinstance(sensealg, DirectAdjoint) else _backsolve(job, t0, t1, ts, u0)
+    stops = Stops.of(() if tstops is None else tstops, jumps, ts)
+    job = _Job(Field(prob, layout, progress), alg, sensealg, reltol, abstol, dt, dtmax, stops)
+    start, run = time.perf_counter(), _direct if isinstance(sensealg, DirectAdjoint) else _backsolve
+    with watch(progress.now):
+        u = run(job, t0, t1, ts, u0)
     _check_finite(u, ts, progress)
-    return layout.unflatten(u), progress.finish(job.stats, start)
+    return layout.unflatten(u), progress.finish(job.stats, start), progress.stepped_on(ts)
 
 
 def _check_sensealg(alg: Algorithm, sensealg: SensitivityAlgorithm) -> None:
@@ -118,13 +124,31 @@ class Progress:
     t: Any = None
     value: torch.Tensor | None = None
     raised: BaseException | None = None
+    ends: list[float] = field(default_factory=list)
 
-    def begin_step(self, t: torch.Tensor) -> None:
+    def now(self) -> float:
+        """The time reached, for whoever looks on."""
+        return math.nan if self.t is None else self.sign * float(self.t.detach())
+
+    def stepped_on(self, ts: torch.Tensor) -> torch.Tensor:
+        """The start, and the ends of the steps that were not taken back; the dtype of `ts`."""
+        inside = [t for t in self.ends if abs(t - self.t1) > 1e-12 * abs(self.t1 - self.t0)]
+        return torch.tensor([self.t0, *inside, self.t1], dtype=ts.dtype, device=ts.device)
+
+    def begin_step(self, t: torch.Tensor, dt: torch.Tensor) -> None:
         self.t, self.steps = t.detach(), (self.steps or 0) + 1
         if self.steps > self.maxiters:
             raise self.stopped(ReturnCode.MaxIters, f"maxiters={self.maxiters}")
 
-    def reject_step(self, t: torch.Tensor) -> None:
+    def accept_step(self, t: torch.Tensor, dt: torch.Tensor) -> None:
+        self.ends.append(self.sign * float((t + dt).detach()))
+
+    def begin_only_step(self, t: torch.Tensor, dt: torch.Tensor) -> None:
+        """A step of a fixed size, which nobody rejects."""
+        self.begin_step(t, dt)
+        self.accept_step(t, dt)
+
+    def reject_step(self, t: torch.Tensor, dt: torch.Tensor) -> None:
         self.nreject = (self.nreject or 0) + 1
 
     def stopped(self, retcode: ReturnCode, detail: str, t: float | None = None) -> SolveError:
@@ -219,7 +243,9 @@ class Field:
 
     def listen(self, method: str, suffix: str = "") -> None:
         """Lets torchdiffeq tell `progress` of its steps, and the user's own callbacks on f as before."""
-        told = {"callback_step": Progress.begin_step, "callback_reject_step": Progress.reject_step}
+        choosy = "callback_accept_step" in methods()[method].valid_callbacks()
+        told = {"callback_step": Progress.begin_step if choosy else Progress.begin_only_step,
+                "callback_accept_step": Progress.accept_step, "callback_reject_step": Progress.reject_step}  # fmt: skip
         for name in _CALLBACKS:
             ours, theirs = told.get(name), getattr(self.f, name + suffix, None)
             if theirs is not None or (ours is not None and name in methods()[method].valid_callbacks()):
@@ -227,7 +253,7 @@ class Field:
 
     def _tell(self, ours: Any, theirs: Any, flat: bool, t0: torch.Tensor, y0: Any, dt: torch.Tensor) -> None:
         if ours is not None:
-            ours(self.progress, t0)
+            ours(self.progress, t0, dt)
         if theirs is not None:
             theirs(t0, self.layout.unflatten(y0) if flat else y0, dt)
 
@@ -243,12 +269,14 @@ class _Job:
     abstol: Any
     dt: float | None
     dtmax: float | None
+    stops: Stops
     stats: Stats = field(default_factory=Stats)
 
     def arguments(self, t1: torch.Tensor, ts: torch.Tensor) -> dict[str, Any]:
         options = solver_options(self.alg, self.dt, self.dtmax)
         method = method_of(self.alg)
         # Never past the end of the span, where f may not be defined; torchdiffeq would step over and interpolate.
+        self.stops.put_into(options, self.alg)
         stop_at(method, options, t1.reshape(1) if method in WELL_INTERPOLATED else torch.cat([ts, t1.reshape(1)]))
         return {"rtol": self.reltol, "atol": self.abstol, "method": method, "options": options}
 
@@ -262,10 +290,13 @@ class _Job:
             )  # fmt: skip
         # One number: abstol per state says nothing of the adjoint and the parameters in the backward solve's state.
         abstol = sense.abstol or float(torch.as_tensor(self.abstol).min())
+        reltol = sense.reltol or float(torch.as_tensor(self.reltol).min())
         options = solver_options(alg, self.dt, self.dtmax)
         # A solve backwards in time is one forwards in negated time to torchdiffeq, and its adjoint knows only that.
-        stop_at(method_of(alg), options, -times if self.f.progress.t1 < self.f.progress.t0 else times)
-        return {"adjoint_rtol": sense.reltol or self.reltol, "adjoint_atol": abstol, "adjoint_method": method_of(alg),
+        sign = -1.0 if self.f.progress.t1 < self.f.progress.t0 else 1.0
+        self.stops.put_into(options, alg, sign)
+        stop_at(method_of(alg), options, sign * times)
+        return {"adjoint_rtol": reltol, "adjoint_atol": abstol, "adjoint_method": method_of(alg),
                 "adjoint_options": options}  # fmt: skip
 
     def grid(self, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor) -> tuple[torch.Tensor, slice]:
@@ -361,6 +392,11 @@ def _backsolve(job: _Job, t0: torch.Tensor, t1: torch.Tensor, ts: torch.Tensor, 
     grid = job.grid(t0.detach(), t1.detach(), ts.detach())
     backward = job.backward_arguments(grid[0])
     found = _captured(job, ts, u0) if torch.is_grad_enabled() else []
+    if any(x.is_complex() for x in found):
+        raise UnsupportedError(
+            "torchdiffeq's adjoint knows no complex parameters.", got="a captured complex tensor, BacksolveAdjoint()",
+            expected="DirectAdjoint; or the tensor as p, with f(t, u, p)", fix="sensealg=pysciml.DirectAdjoint()",
+        )  # fmt: skip
     given = [*job.f.p_leaves, *found]
     job.f.p_leaves = [x.detach().requires_grad_(x.requires_grad) for x in job.f.p_leaves]
     stands, job.f.replaced = stand_ins(found)

@@ -12,6 +12,7 @@ import functools
 import re
 import time
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
@@ -194,11 +195,13 @@ class SundialsEngine:
     """Compiled right-hand sides on SUNDIALS. See `pysciml.engines.base.Engine`."""
 
     name = "embedded"
+    takes_tstops = tells_steps = False
+    reached: Callable[[], float] | None = None  # CasADi solves in one call, during which Python does not run
 
     def default_algorithm(self, mass: np.ndarray | None) -> SundialsAlgorithm:
         return CVODE_BDF() if mass is None else IDA()
 
-    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None, kind: str = "ode") -> None:
         if dt is not None and isinstance(alg, IDA):
             raise UnsupportedError(
                 "`IDA` chooses its first step itself.",
@@ -265,6 +268,9 @@ class SundialsEngine:
         flat = np.concatenate([du0 / integrator.scale, adj_p.ravel()[: request.rhs.m]])
         _check_finite(flat, request, "backward", stats)
         return Pullback(flat, request.rhs.n, stats)
+
+    def steps(self, trajectory: Trajectory) -> np.ndarray:
+        raise NotImplementedError("CasADi keeps the states at the times that were asked for alone")
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, functools.partial(_evaluate, request), ts, u)

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -145,10 +146,60 @@ def _fixed_options(alg: Algorithm, options: dict[str, Any], dt: float | None, dt
 
 def stop_at(method: str, options: dict[str, Any], times: torch.Tensor) -> None:
     """Makes an adaptive method step onto these times instead of interpolating, unless `options` has its own."""
+    stops = options.pop("tstops", None)
     if kind(method) == "adaptive" and "step_t" not in options:
-        times = times.detach().unique()
+        times = times.detach().unique() if stops is None else torch.cat([times.detach(), stops.to(times)]).unique()
         jumps = options.get("jump_t")
         options["step_t"] = times if jumps is None else times[~torch.isin(times, jumps.to(times))]
+
+
+@dataclass(frozen=True)
+class Stops:
+    """Times that a solve is to step on, and those of them where f jumps: torchdiffeq evaluates f beside those."""
+
+    tstops: torch.Tensor
+    jumps: torch.Tensor
+
+    @classmethod
+    def of(cls, tstops: Any, jumps: Any, like: torch.Tensor) -> Stops:
+        """From anything that holds numbers."""
+        return cls(*(torch.as_tensor(x, dtype=like.dtype, device=like.device) for x in (tstops, jumps)))
+
+    def put_into(self, options: dict[str, Any], alg: Algorithm, sign: float = 1.0) -> None:
+        """Adds them to torchdiffeq's `options`, which `stop_at` completes; `sign` -1.0 for negated times.
+
+        Raises:
+            UnsupportedError: SciPy's solvers. InvalidInputError: `TorchDiffEq` with its own option for the same.
+        """
+        if not (self.tstops.numel() or self.jumps.numel()):
+            return
+        how, times = kind(method_of(alg)), sign * torch.cat([self.tstops, self.jumps])
+        if how == "scipy":
+            raise _option_for_another(alg, "tstops or d_discontinuities", times.tolist(), "torch's own methods")
+        if "jump_t" in options or "step_t" in options:
+            raise InvalidInputError("stops are given twice.", got="step_t or jump_t in TorchDiffEq's options",
+                                    fix="tstops and d_discontinuities alone")  # fmt: skip
+        if how == "fixed":
+            options["grid_constructor"] = _with_stops(options["grid_constructor"], times)
+            options["perturb"] = bool(self.jumps.numel())
+            return
+        options["tstops"] = times
+        if self.jumps.numel():
+            options["jump_t"] = sign * self.jumps
+
+
+def _with_stops(grid: Callable, stops: torch.Tensor) -> Callable:
+    """A grid with these times among its own, which are cut where they are nearer than rounding."""
+
+    def with_stops(func: Any, y0: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+        nodes = grid(func, y0, t)
+        sign = 1.0 if t[-1] > t[0] else -1.0
+        near = 1e-12 * (t[-1] - t[0]).abs().detach()
+        inner = stops.to(t)[(sign * (stops.to(t) - t[0]) > near) & (sign * (t[-1] - stops.to(t)) > near)]
+        apart = ((nodes[:, None] - inner).abs() > near).all(dim=1) if inner.numel() else torch.ones_like(nodes).bool()
+        return torch.cat([nodes[apart], inner]).sort(descending=sign < 0).values
+
+    return with_stops
 
 
 def _option_for_another(alg: Algorithm, name: str, value: Any, whose: str) -> UnsupportedError:

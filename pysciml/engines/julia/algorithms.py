@@ -74,12 +74,12 @@ def for_backward(
     `InterpolatingAdjoint` solves for the parameters' gradient too, which has no Jacobian of its own: measured on
     Lotka-Volterra at 1e-10, `Rodas5P` takes 550,000 steps for it, `CVODE_BDF` a thousandth of them.
     """
-    implicit = asks_for_derivatives(alg) or isinstance(alg, (ARKODE, JuliaAlgorithm))
+    implicit = asks_for_derivatives(alg) or isinstance(alg, (ARKODE, JuliaAlgorithm)) or alg.problem == "split"
     if implicit and not isinstance(sensealg, BacksolveAdjoint):
         if isinstance(sensealg, InterpolatingAdjoint) and not mass:
             return KenCarp4() if single else CVODE_BDF()  # SUNDIALS knows neither float32 nor, in CVODE, a mass matrix
         return Rodas5P()
-    one_step = not alg.variable_order and alg.package != "OrdinaryDiffEqAdamsBashforthMoulton"
+    one_step = alg.problem == "ode" and not alg.variable_order and alg.package != "OrdinaryDiffEqAdamsBashforthMoulton"
     return alg if alg.adaptive and one_step and not implicit else Tsit5()
 
 

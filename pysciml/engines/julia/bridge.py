@@ -87,10 +87,10 @@ _start: Callable[..., ctypes.Array] = (ctypes.c_char * 0).from_buffer  # numpy's
 
 def numbers(request: Request) -> np.ndarray:
     """The numbers of a solve, as `solve_at!` reads them: counts to come, then NaN for what was not given."""
-    abstol = request.abstol if isinstance(request.abstol, float) else _NAN
+    reltol, abstol = (x if isinstance(x, float) else _NAN for x in (request.reltol, request.abstol))
     checkpoints = getattr(request.sensealg, "checkpoints", None) or 0
     steps = [_NAN if x is None else x for x in (request.dt, request.dtmax, request.maxiters)]
-    return np.array((0, 0, 0, 0, request.t0, request.t1, request.reltol, abstol, checkpoints, *steps), dtype=np.float64)
+    return np.array((0, 0, 0, 0, request.t0, request.t1, reltol, abstol, checkpoints, *steps), dtype=np.float64)
 
 
 @functools.cache

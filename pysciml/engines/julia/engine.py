@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import ctypes
 import time
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, check_problem, check_time
+from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, Rodas5P, check_problem, check_time
 from pysciml.engines import derivative
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.julia import bridge
@@ -29,6 +30,7 @@ from pysciml.solution import ReturnCode, Stats
 
 _SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint, ForwardSensitivity)
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
+_IN_HALVES = ("dynamical", "second_order")
 _NEVER_BACKWARD = ("FBDF", "QNDF")
 
 
@@ -36,12 +38,19 @@ class JuliaEngine:
     """Right-hand sides of every route on Julia's solvers."""
 
     name = "julia"
+    takes_tstops = tells_steps = True
+
+    @property
+    def reached(self) -> Callable[[], float]:
+        """Reads Julia's own note of it: the thread that asks calls nothing in Julia."""
+        place = ctypes.c_double.from_address(call("reached"))
+        return lambda: place.value
 
     def default_algorithm(self, mass: np.ndarray | None) -> Algorithm:
         return DefaultODEAlgorithm()
 
-    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None) -> None:
-        check_problem(alg)
+    def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None, kind: str = "ode") -> None:
+        check_problem(alg, kind)
         if not alg.package or alg.name == "IDA":
             raise UnsupportedError(f"`{alg.name}` is not available in the julia engine.", got='engine="julia"',
                                    expected="Tsit5, Vern7, Rodas5P, FBDF, CVODE_BDF, ...",
@@ -54,6 +63,12 @@ class JuliaEngine:
                 f"`{sensealg.name}` is not available in the julia engine.", got=f"sensealg={sensealg.name}()",
                 expected=", ".join(s.__name__ for s in _SENSITIVITIES), fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
+        if alg.problem != "ode" and isinstance(sensealg, ForwardSensitivity):
+            raise UnsupportedError(
+                f"`ForwardSensitivity` solves the state with its derivatives, which {alg.name} cannot.",
+                got="sensealg=ForwardSensitivity()", expected="GaussAdjoint, or a solver of first-order systems: Vern9",
+                fix="sensealg=pysciml.GaussAdjoint()",
+            )  # fmt: skip
         if isinstance(sensealg.alg, Algorithm) and (sensealg.alg.name in _NEVER_BACKWARD or sensealg.alg.autonomous):
             raise UnsupportedError(
                 f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, or mistakes the time.",
@@ -65,8 +80,8 @@ class JuliaEngine:
         u, numbers = np.empty((request.ts.size, request.rhs.n)), bridge.numbers(request)
         start = time.perf_counter()
         model, alg = forward_settings(request)
-        abstols = None if isinstance(request.abstol, float) else request.abstol
-        where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, abstols)
+        each = [None if isinstance(x, float) else x for x in (request.abstol, request.reltol)]
+        where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, *each, request.tstops)
         made = julia_algorithm(alg)  # held here: what nobody holds is let go before a call
         number = entered(request, "forward", "solve_at", bridge.address(where), model.number, made.number)
         stats = counted(numbers, request.alg, time.perf_counter() - start)
@@ -91,18 +106,49 @@ class JuliaEngine:
         _check_finite(flat, request, "backward")
         return Pullback(flat, request.rhs.n, stats)
 
+    def steps(self, trajectory: Trajectory) -> np.ndarray:
+        found = np.empty(call("step_count", trajectory.handle))
+        call("steps!", found, trajectory.handle)
+        return found
+
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
 
 
 def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     """What a solve needs besides its numbers: the model and the algorithm."""
-    alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
+    alg = resolved(request.alg, request.rhs.n, _smallest(request.reltol), request.mass is not None)
     if alg.autonomous and hasattr(request.rhs, "graph"):
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
     if request.mass is not None and not request.mass.all():
         call("load_initialization")
-    return bridge.model(request, _parts(request, alg)), alg
+    model = bridge.model(request, _parts(request, alg))
+    _apart(request, alg, model)
+    return model, alg
+
+
+def _apart(request: Request, alg: Algorithm, model: Any) -> None:
+    """Tells the model what a solver that takes it apart will ask for."""
+    if alg.problem == "split" and not request.parts:
+        raise UnsupportedError(f"`{alg.name}` takes the parts of a problem apart, which an ensemble on threads cannot.",
+                               got='executor="threads"', expected='executor="serial"',
+                               fix=f"pysciml.solve_ensemble(ensemble, pysciml.{alg.name}())")  # fmt: skip
+    made = request.rhs.lowered.setdefault("taken apart", set())
+    if alg.problem in _IN_HALVES:
+        call("halve!", model, request.kind == "second_order")
+    elif request.parts:
+        each = [request._replace(rhs=part.rhs, program=part.program) for part in request.parts]
+        kinds = [_parts(each[0], Rodas5P()), ("f",)]
+        models = [bridge.model(*pair) for pair in zip(each, kinds, strict=True)]
+        call("split!", model, models[0], request.parts[0].places, models[1], request.parts[1].places,
+             alg.problem == "split" and not alg.implicit)  # fmt: skip
+    elif model.number in made:
+        call("whole!", model)
+        made.discard(model.number)
+        return
+    else:
+        return
+    made.add(model.number)
 
 
 def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]:
@@ -110,11 +156,11 @@ def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]
     sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
     alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
     bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
-    return alg, (sense.reltol or request.reltol, sense.abstol or _smallest(request.abstol))
+    return alg, (sense.reltol or _smallest(request.reltol), sense.abstol or _smallest(request.abstol))
 
 
-def _smallest(abstol: float | np.ndarray) -> float:
-    return abstol if isinstance(abstol, float) else float(np.min(abstol))
+def _smallest(tolerance: float | np.ndarray) -> float:
+    return tolerance if isinstance(tolerance, float) else float(np.min(tolerance))
 
 
 def _evaluate(request: Request, kind: str, t: float, u: np.ndarray) -> np.ndarray:
@@ -151,7 +197,7 @@ def _telling(request: Request, direction: str, function: Callable, name: str, ar
 
 
 def _backward_algorithm(request: Request) -> Algorithm:
-    alg = resolved(request.alg, request.rhs.n, request.reltol, request.mass is not None)
+    alg = resolved(request.alg, request.rhs.n, _smallest(request.reltol), request.mass is not None)
     if isinstance(request.sensealg, ForwardSensitivity):
         return alg
     return for_backward(alg, request.sensealg, mass=request.mass is not None, single=request.single)

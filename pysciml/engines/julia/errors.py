@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 
+import numpy as np
+
 from pysciml.engines.base import Request
 from pysciml.errors import PySciMLError, SolveError
 from pysciml.rhs.callback import CallbackRHS
@@ -27,10 +29,10 @@ def translated(error: JuliaError, request: Request, direction: str) -> BaseExcep
     What Python raised in a right-hand side that was called back is itself.
     """
     text = error.got or ""
-    rhs = request.rhs
-    if "PySciML.CallbackFailed" in text and isinstance(rhs, CallbackRHS) and rhs.raised is not None:
-        raised, rhs.raised = rhs.raised, None
-        return raised
+    for rhs in (request.rhs, *(part.rhs for part in request.parts)):
+        if "PySciML.CallbackFailed" in text and isinstance(rhs, CallbackRHS) and rhs.raised is not None:
+            raised, rhs.raised = rhs.raised, None
+            return raised
     stopped = _STOPPED.search(text)
     if stopped is None:
         return JuliaError(f"the {direction} solve by {request.alg.name} failed in Julia.", got=text)
@@ -47,7 +49,7 @@ def stop(request: Request, direction: str, code: ReturnCode, t: float, detail: s
     """The error of a solve that ended with `code` at time `t`, with what to try for that direction."""
     remedy = code.remedy
     if direction == "backward":
-        loose = 10 * request.reltol
+        loose = 10 * float(np.min(request.reltol))
         remedy = (f"sensealg=pysciml.{request.sensealg.name}(alg=pysciml.Rodas5P()), or reltol={loose:g} for the "
                   f"backward solve alone; or {remedy}")  # fmt: skip
     return SolveError(
