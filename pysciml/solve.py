@@ -13,11 +13,13 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from pysciml import autograd
+from pysciml import autograd, events
 from pysciml.algorithms import DP5, Algorithm, by_name
+from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.config import config
 from pysciml.engines import select
-from pysciml.engines.base import Request
+from pysciml.engines.base import Met, Request, Watch
+from pysciml.engines.crossing import on_grid
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem
 from pysciml.rhs import callback
@@ -41,6 +43,7 @@ def solve(
     saveat: SaveAt = None,
     reltol: float | None = None,
     abstol: Any = None,
+    callback: Callback | CallbackSet | Sequence[Callback] | None = None,
     sensealg: SensitivityAlgorithm | None = None,
     engine: str | None = None,
     route: str | None = None,
@@ -59,6 +62,9 @@ def solve(
             a number, the spacing from t0 on; None saves both ends of the span.
         reltol, abstol: local error tolerances, positive; `abstol` may be one per state, in u0's structure. Defaults
             1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
+        callback: events, one or several: `ContinuousCallback`, `VectorContinuousCallback`, `DiscreteCallback`,
+            `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
+            that an event terminates ends with its time and the state after it.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
@@ -92,7 +98,7 @@ def solve(
         if alg is not None:
             select.check_algorithm(alg, name)
         if _is_eager(prob, alg, route):
-            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _path(prob, callback, ts, _eager_machine(alg or DP5(), reltol, abstol, sensealg, **steps))
     try:
         program, rhs = prepare_rhs(prob, route)
     except TraceError as refusal:
@@ -102,9 +108,63 @@ def solve(
         by = "is called back from Julia" if name == "julia" else "is solved by eager torch"
         warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
         if eager:
-            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, **steps)
+            return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, **steps))
         program, rhs = prepare_rhs(prob, "callback")
-    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, **steps)
+    common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg
+    if callback is None:
+        return _solve_flat(prob, ts, *common, **steps)
+    return _path(prob, callback, ts, _flat_machine(*common, **steps))
+
+
+def _path(prob: ODEProblem, callback: Any, ts: torch.Tensor, machine: events.Machine) -> Solution:
+    return machine.run(prob, ts, None) if callback is None else events.solve(prob, as_set(callback), ts, machine)
+
+
+def _flat_machine(engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> events.Machine:
+    common = engine, alg, program, rhs, reltol, abstol, sensealg
+
+    def request(prob: ODEProblem) -> Request:
+        t0, t1 = prob.span
+        make = request_maker(prob, *common, **steps)
+        return make(u0=pack(prob.inputs.u), p=pack([*prob.inputs.p, *program.captured]), t0=t0, ts=np.array([t1]))
+
+    def run(prob: ODEProblem, ts: torch.Tensor, met: Met | None) -> Solution:
+        return _solve_flat(prob, ts, *common, met=met, **steps)
+
+    def search(prob: ODEProblem, watch: Watch) -> Met:
+        return engine.first_event(request(prob), watch)
+
+    def slope(prob: ODEProblem, t: float, u: Any) -> Any:
+        leaves = pytree.tree_leaves(u)
+        flat = engine.derivative(request(prob), np.array([t]), pack(leaves)[None])[0]
+        return prob.inputs.u_layout.unflatten(torch.from_numpy(flat).to(leaves[0]))
+
+    return events.Machine(run, search, slope)
+
+
+def _eager_machine(alg, reltol, abstol, sensealg, **steps) -> events.Machine:
+    def run(prob: ODEProblem, ts: torch.Tensor, met: Met | None) -> Solution:
+        return _solve_eager(prob, alg, ts, reltol, abstol, sensealg, **steps)
+
+    def search(prob: ODEProblem, watch: Watch) -> Met:
+        leaf, p = prob.inputs.u[0], () if prob.p is None else (prob.p,)
+
+        def states(ts: np.ndarray) -> np.ndarray:
+            u = run(prob, torch.from_numpy(ts).to(leaf.device), None).u
+            return np.concatenate([to_numpy(x).reshape(len(ts), -1) for x in pytree.tree_leaves(u)], axis=1)
+
+        def values(t: float, u: np.ndarray) -> np.ndarray:
+            state = prob.inputs.u_layout.unflatten(torch.from_numpy(u).to(leaf))
+            return to_numpy(watch.program.f.values(torch.tensor(t).to(leaf), state, *p))
+
+        return on_grid(states, values, watch, *prob.span)
+
+    def slope(prob: ODEProblem, t: float, u: Any) -> Any:
+        leaf, p = prob.inputs.u[0], () if prob.p is None else (prob.p,)
+        with torch.no_grad():
+            return prob.f(torch.tensor(t).to(leaf), u, *p)
+
+    return events.Machine(run, search, slope, compiles=False)
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
@@ -151,13 +211,16 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
                              **steps)  # fmt: skip
 
 
-def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, **steps) -> Solution:
-    """Solves with an engine, which sees flat vectors."""
+def _solve_flat(prob, ts, engine, alg, program, rhs, reltol, abstol, sensealg, *, met: Met | None = None,
+                **steps) -> Solution:  # fmt: skip
+    """Solves with an engine, which sees flat vectors; or takes the states of a search that has solved already."""
     leaves = prob.inputs.u
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
     inputs = _to_host([*leaves, *prob.inputs.p, *program.captured], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, program.captured)
     call = autograd.Call(engine, rhs, request, leaves[0].dtype, len(leaves), names)
+    if met is not None and met.trajectory is not None:
+        call.dense, call.solved = met.trajectory, _solved(request, inputs, len(leaves), prob.span[0])
     u = autograd.solve(call, prob.tspan[0], ts.cpu(), inputs)
 
     def dense(times: torch.Tensor) -> Any:
@@ -168,6 +231,11 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, *
         return program.u_layout.unflatten(values.to(out_device))
 
     return Solution(ts, program.u_layout.unflatten(u.to(out_device)), prob, ReturnCode.Success, call.stats, dense)
+
+
+def _solved(request: Callable[..., Request], inputs: list[torch.Tensor], states: int, t0: float) -> Callable[..., Request]:
+    """What makes the requests of a solve that was made already."""
+    return request(u0=pack(inputs[:states]), p=pack(inputs[states:]), t0=t0, ts=np.empty(0))._replace
 
 
 def _in_order(times: torch.Tensor, backwards: bool, solve_at: Callable[[torch.Tensor], Any]) -> Any:
@@ -269,7 +337,8 @@ def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
         return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
     ts = saveat
     if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
-        ts = torch.as_tensor(ts, device=device).to(torch.float64)
+        # Python's numbers are float64; as a tensor of torch's default dtype they would no longer lie where they were put.
+        ts = torch.as_tensor(ts, dtype=None if isinstance(ts, torch.Tensor) else torch.float64, device=device).double()
     _check_times(to_numpy(ts), *prob.span)
     return ts
 

@@ -25,6 +25,7 @@ LAYERS = (
     {"solution"},
     {"engines"},
     {"autograd"},
+    {"events"},
     {"solve"},
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},

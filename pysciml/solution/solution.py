@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.solution.event import Event
 from pysciml.solution.retcode import ReturnCode
 from pysciml.solution.stats import Stats
 
@@ -21,6 +22,7 @@ class Solution:
     Attributes:
         t: (k,) the saved times. u: the saved states in the structure of `u0`, each leaf (k, *shape).
         prob: the problem. retcode: how the solve ended. stats: what the solver counted.
+        events: what callbacks met on the way, in order (`Event`).
 
     Call it for dense output: `sol(t)` is the state at any times of the span, differentiable like `u`.
 
@@ -38,6 +40,7 @@ class Solution:
     retcode: ReturnCode
     stats: Stats
     _dense: Callable[[torch.Tensor], Any] = field(repr=False)
+    events: Sequence[Event] = ()
 
     def __call__(self, t: float | torch.Tensor) -> Any:
         """The state at time(s) `t`.
@@ -81,6 +84,8 @@ class Solution:
         facts = [("retcode", self.retcode.name), ("solver", f"{s.alg} ({s.engine})"),
                  ("t", f"{self.t[0].item():g} to {self.t[-1].item():g}, {len(self.t)} saved"), ("u", shapes),
                  ("work", f"{steps}{s.nf} evaluations of f, {1e3 * s.wall_time:.3g} ms")]  # fmt: skip
+        if self.events:
+            facts.append(("events", f"{len(self.events)}, the last at t = {self.events[-1].t.item():g}"))
         if s.backward is not None:
             facts.append(("backward", f"{1e3 * s.backward.wall_time:.3g} ms"))
         return facts
