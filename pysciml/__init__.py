@@ -248,6 +248,11 @@ from pysciml.algorithms import Vern7 as Vern7
 from pysciml.algorithms import Vern8 as Vern8
 from pysciml.algorithms import Vern9 as Vern9
 from pysciml.algorithms import Yoshida6 as Yoshida6
+from pysciml.callbacks import CallbackSet as CallbackSet
+from pysciml.callbacks import ContinuousCallback as ContinuousCallback
+from pysciml.callbacks import DiscreteCallback as DiscreteCallback
+from pysciml.callbacks import PresetTimeCallback as PresetTimeCallback
+from pysciml.callbacks import VectorContinuousCallback as VectorContinuousCallback
 from pysciml.config import config as config
 from pysciml.discovery import Law as Law
 from pysciml.discovery import discover as discover
@@ -284,6 +289,7 @@ from pysciml.sensitivity import ForwardSensitivity as ForwardSensitivity
 from pysciml.sensitivity import GaussAdjoint as GaussAdjoint
 from pysciml.sensitivity import InterpolatingAdjoint as InterpolatingAdjoint
 from pysciml.sensitivity import QuadratureAdjoint as QuadratureAdjoint
+from pysciml.solution import Event as Event
 from pysciml.solution import ReturnCode as ReturnCode
 from pysciml.solution import Solution as Solution
 from pysciml.solution import Stats as Stats

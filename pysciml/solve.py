@@ -14,8 +14,9 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from pysciml import autograd
+from pysciml import autograd, events
 from pysciml.algorithms import DP5, Algorithm, by_name
+from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.config import config
 from pysciml.control import (
     SaveAt,
@@ -32,14 +33,15 @@ from pysciml.control import (
     tolerances,
 )
 from pysciml.engines import select
-from pysciml.engines.base import Request
+from pysciml.engines.base import Met, Request, Watch
+from pysciml.engines.crossing import on_grid
 from pysciml.engines.pieces import stopping
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
 from pysciml.problems import ODEProblem, check_halves, kind, plain
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack, real
+from pysciml.rhs.parameters import leaf_names, pack, real, to_numpy
 from pysciml.rhs.trace import prepare_for
 from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
@@ -58,6 +60,7 @@ def solve(
     saveat: SaveAt = None,
     reltol: float | None = None,
     abstol: Any = None,
+    callback: Callback | CallbackSet | Sequence[Callback] | None = None,
     sensealg: SensitivityAlgorithm | None = None,
     engine: str | None = None,
     route: str | None = None,
@@ -84,6 +87,9 @@ def solve(
             a number, the spacing from t0 on; None saves both ends of the span.
         reltol, abstol: local error tolerances, positive; either may be one per state, in u0's structure (`reltol` with
             explicit solvers). Defaults 1e-6 and 1e-8 in float64, 1e-4 and 1e-6 in float32.
+        callback: events, one or several: `ContinuousCallback`, `VectorContinuousCallback`, `DiscreteCallback`,
+            `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
+            that an event terminates ends with its time and the state after it.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
@@ -124,6 +130,9 @@ def solve(
         raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                                 fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
     check_transforms(prob, save_everystep, progress)
+    if callback is not None:
+        events.check_alone(prob, tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep,
+                           save_idxs=save_idxs, progress=progress)  # fmt: skip
     if is_complex(prob.u0) or is_complex(prob.p):
         again = functools.partial(
             solve, saveat=saveat, sensealg=sensealg, engine=engine, route=route, dt=dt, dtmax=dtmax, maxiters=maxiters,
@@ -149,7 +158,7 @@ def solve(
         if alg is not None:
             select.check_algorithm(alg, name, kind(prob.f))
         if _is_eager(prob, alg, route):
-            return _solve_eager(prob, alg or DP5(), ts, reltol, abstol, sensealg, control, **steps)
+            return _path(prob, callback, ts, _eager_machine(alg or DP5(), reltol, abstol, sensealg, control, **steps))
     try:
         program, rhs = prepare_rhs(prob, route)
     except TraceError as refusal:
@@ -159,10 +168,62 @@ def solve(
         by = "is called back from Julia" if name == "julia" else "is solved by eager torch"
         warnings.warn(f"f cannot be compiled, so it {by}, which is slower:\n{refusal}", PySciMLWarning, stacklevel=2)
         if eager:
-            return _solve_eager(prob, DP5(), ts, reltol, abstol, sensealg, control, **steps)
+            return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, control, **steps))
         program, rhs = prepare_rhs(prob, "callback")
     steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), _captured)
-    return _solve_flat(prob, select.engine(name), alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps)
+    common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg, control
+    return _path(prob, callback, ts, _flat_machine(*common, **steps))
+
+
+def _path(prob: ODEProblem, callback: Any, ts: torch.Tensor, machine: events.Machine) -> Solution:
+    return machine.run(prob, ts, None) if callback is None else events.solve(prob, as_set(callback), ts, machine)
+
+
+def _flat_machine(engine, alg, program, rhs, reltol, abstol, sensealg, control, **steps) -> events.Machine:
+    common = engine, alg, program, rhs, reltol, abstol, sensealg
+
+    def request(prob: ODEProblem) -> Request:
+        t0, t1 = prob.span
+        make = request_maker(prob, *common, **steps)
+        return make(u0=pack(prob.inputs.u), p=pack([*prob.inputs.p, *program.captured]), t0=t0, ts=np.array([t1]))
+
+    def run(prob: ODEProblem, ts: torch.Tensor, met: Met | None) -> Solution:
+        return _solve_flat(prob, ts, *common, control, met=met, **steps)
+
+    def search(prob: ODEProblem, watch: Watch) -> Met:
+        return engine.first_event(request(prob), watch)
+
+    def slope(prob: ODEProblem, t: float, u: Any) -> Any:
+        leaves = pytree.tree_leaves(u)
+        flat = engine.derivative(request(prob), np.array([t]), pack(leaves)[None])[0]
+        return prob.inputs.u_layout.unflatten(torch.from_numpy(flat).to(leaves[0]))
+
+    return events.Machine(run, search, slope)
+
+
+def _eager_machine(alg, reltol, abstol, sensealg, control, **steps) -> events.Machine:
+    def run(prob: ODEProblem, ts: torch.Tensor, met: Met | None) -> Solution:
+        return _solve_eager(prob, alg, ts, reltol, abstol, sensealg, control, **steps)
+
+    def search(prob: ODEProblem, watch: Watch) -> Met:
+        leaf, p = prob.inputs.u[0], () if prob.p is None else (prob.p,)
+
+        def states(ts: np.ndarray) -> np.ndarray:
+            u = run(prob, torch.from_numpy(ts).to(leaf.device), None).u
+            return np.concatenate([to_numpy(x).reshape(len(ts), -1) for x in pytree.tree_leaves(u)], axis=1)
+
+        def values(t: float, u: np.ndarray) -> np.ndarray:
+            state = prob.inputs.u_layout.unflatten(torch.from_numpy(u).to(leaf))
+            return to_numpy(watch.program.f.values(torch.tensor(t).to(leaf), state, *p))
+
+        return on_grid(states, values, watch, *prob.span)
+
+    def slope(prob: ODEProblem, t: float, u: Any) -> Any:
+        leaf, p = prob.inputs.u[0], () if prob.p is None else (prob.p,)
+        with torch.no_grad():
+            return prob.f(torch.tensor(t).to(leaf), u, *p)
+
+    return events.Machine(run, search, slope, compiles=False)
 
 
 def prepare_rhs(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
@@ -232,8 +293,9 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
                              single=single and config.single_precision, **steps)  # fmt: skip
 
 
-def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
-    """Solves with an engine, which sees flat vectors."""
+def _solve_flat(prob, ts, engine, alg, program, rhs, reltol, abstol, sensealg, control, *, met: Met | None = None,
+                **steps) -> Solution:  # fmt: skip
+    """Solves with an engine, which sees flat vectors; or takes the states of a search that has solved already."""
     leaves, (t0, t1), engine = prob.inputs.u, prob.tspan, stopping(engine, control.tstops, control.jumps)
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
     captured = _captured(program)
@@ -242,6 +304,8 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, c
     mass = request.keywords["mass"]
     given = _checking(request) if functorch.transforming() else request
     call = autograd.Call(engine, rhs, program, given, leaves[0].dtype, len(leaves), names, mass)
+    if met is not None and met.trajectory is not None:
+        call.dense, call.solved = met.trajectory, _solved(request, inputs, len(leaves), prob.span[0])
     with control.watch(engine.reached if control.progress else None):
         if control.every_step:
             ts = every_step(call, t0, inputs).to(ts.device)
@@ -256,6 +320,13 @@ def _solve_flat(prob, engine, alg, program, rhs, ts, reltol, abstol, sensealg, c
 
     found = control.pick(program.u_layout.unflatten(u.to(out_device)))
     return Solution(ts, found, prob, ReturnCode.Success, call.stats, dense)
+
+
+def _solved(
+    request: Callable[..., Request], inputs: list[torch.Tensor], states: int, t0: float
+) -> Callable[..., Request]:
+    """What makes the requests of a solve that was made already."""
+    return request(u0=pack(inputs[:states]), p=pack(inputs[states:]), t0=t0, ts=np.empty(0))._replace
 
 
 def _checking(request: Callable[..., Request]) -> Callable[..., Request]:

@@ -27,6 +27,7 @@ LAYERS = (
     {"derivatives"},
     {"autograd"},
     {"control"},
+    {"events"},
     {"solve"},
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},

@@ -73,6 +73,43 @@ class Trajectory:
     handle: Any = field(default=None, repr=False)
 
 
+class Watch(NamedTuple):
+    """Conditions to be looked at along a solve.
+
+    Attributes:
+        rhs, program: the conditions as a right-hand side: of its state the first n are the solve's, and of its results
+            the first k are the conditions. p: (m,) its parameters.
+        sides: (k,) the sign that each has at the start; 0 where none is known.
+        kinds: (k,) what counts: 1 a crossing to positive, -1 to negative, 0 both; `AT_STEPS`, positive after a step.
+        points: looks in a step.
+    """
+
+    rhs: RightHandSide
+    program: Any
+    p: np.ndarray
+    sides: np.ndarray
+    kinds: np.ndarray
+    points: int
+
+
+AT_STEPS = 2
+
+
+class Met(NamedTuple):
+    """Where a solve met conditions, or its end.
+
+    Attributes:
+        t: the time. fired: the conditions that were met, none at the end of the span.
+        largest: (k,) the largest absolute value of each that was seen.
+        trajectory: the solve so far, to interpolate and to differentiate, where it can be; else None.
+    """
+
+    t: float
+    fired: tuple[int, ...]
+    largest: np.ndarray
+    trajectory: Trajectory | None = None
+
+
 @dataclass(eq=False)
 class Pullback:
     """Cotangents of the inputs, `u0` (n,) and `p` (m,), one after the other in `flat`."""
@@ -130,3 +167,6 @@ class Engine(Protocol):
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         """du/dt at states on the solution, (len(ts), n); for a DAE that of the algebraic variables too."""
+
+    def first_event(self, request: Request, watch: Watch) -> Met:
+        """Solves until a condition is met. Raises `UnsupportedError` for conditions that it cannot look at."""

@@ -1,5 +1,6 @@
 """What a solve returns: the return code, the counts, and the Solution with its dense output."""
 
+from pysciml.solution.event import Event as Event
 from pysciml.solution.retcode import ReturnCode as ReturnCode
 from pysciml.solution.solution import Solution as Solution
 from pysciml.solution.stats import Stats as Stats

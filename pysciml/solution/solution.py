@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.functorch import number, numbers
+from pysciml.solution.event import Event
 from pysciml.solution.retcode import ReturnCode
 from pysciml.solution.stats import Stats
 from pysciml.under_compile import graph_break
@@ -23,6 +24,7 @@ class Solution:
     Attributes:
         t: (k,) the saved times. u: the saved states in the structure of `u0`, each leaf (k, *shape).
         prob: the problem. retcode: how the solve ended. stats: what the solver counted.
+        events: what callbacks met on the way, in order (`Event`).
 
     Call it for dense output: `sol(t)` is the state at any times of the span, differentiable like `u`.
 
@@ -40,6 +42,7 @@ class Solution:
     retcode: ReturnCode
     stats: Stats
     _dense: Callable[[torch.Tensor], Any] = field(repr=False)
+    events: Sequence[Event] = ()
 
     @graph_break
     def __call__(self, t: float | torch.Tensor) -> Any:
@@ -85,6 +88,8 @@ class Solution:
         facts = [("retcode", self.retcode.name), ("solver", f"{s.alg} ({s.engine})"),
                  ("t", f"{number(self.t[0]):g} to {number(self.t[-1]):g}, {len(self.t)} saved"), ("u", shapes),
                  ("work", f"{steps}{s.nf} evaluations of f, {1e3 * s.wall_time:.3g} ms")]  # fmt: skip
+        if self.events:
+            facts.append(("events", f"{len(self.events)}, the last at t = {self.events[-1].t.item():g}"))
         if s.backward is not None:
             facts.append(("backward", f"{1e3 * s.backward.wall_time:.3g} ms"))
         return facts

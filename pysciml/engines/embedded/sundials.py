@@ -23,7 +23,8 @@ import numpy as np
 from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
 from pysciml.algorithms.sundials import SundialsAlgorithm
 from pysciml.engines import derivative
-from pysciml.engines.base import Pullback, Request, Trajectory
+from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch
+from pysciml.engines.crossing import on_grid
 from pysciml.engines.embedded.buffers import NumpyFunction
 from pysciml.engines.embedded.listen import listening
 from pysciml.errors import SolveError, UnsupportedError
@@ -274,6 +275,21 @@ class SundialsEngine:
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, functools.partial(_evaluate, request), ts, u)
+
+    def first_event(self, request: Request, watch: Watch) -> Met:
+        conditions = request._replace(rhs=watch.rhs, program=watch.program, p=watch.p)
+        z, k = np.zeros(watch.rhs.n), watch.sides.size
+
+        def values(t: float, u: np.ndarray) -> np.ndarray:
+            z[: u.size] = u
+            if isinstance(watch.rhs, CompiledRHS):
+                return _evaluate(conditions, "f", t, z)[:k].copy()
+            return watch.rhs.f(t, z, watch.p)[:k]  # type: ignore[attr-defined]
+
+        def states(ts: np.ndarray) -> np.ndarray:
+            return self.solve(request._replace(ts=ts)).u
+
+        return on_grid(states, values, watch, request.t0, request.t1)
 
 
 def _graph(request: Request, kind: str) -> Graph:

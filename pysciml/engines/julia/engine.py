@@ -11,10 +11,11 @@ import numpy as np
 
 from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, Rodas5P, check_problem, check_time
 from pysciml.engines import derivative
-from pysciml.engines.base import Pullback, Request, Trajectory
+from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
 from pysciml.engines.julia.errors import JuliaError, stop, translated
+from pysciml.engines.julia.events import Search, arguments
 from pysciml.engines.julia.runtime import Held, call, enter
 from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.rhs.parameters import all_finite
@@ -113,6 +114,23 @@ class JuliaEngine:
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
+
+    def first_event(self, request: Request, watch: Watch) -> Met:
+        search = Search(watch.sides.size)
+        model, alg = forward_settings(request)
+        try:
+            handle = called(request, "forward", "first_event!", *search.places, *arguments(request, model, alg, watch))
+        except JuliaError:
+            raised = getattr(watch.rhs, "raised", None)  # by a condition that was called back
+            if raised is None:
+                raise
+        else:
+            if handle is None:
+                return search.met(None)
+            stats = counted(search.counts, request.alg, time.perf_counter() - search.start)
+            return search.met(Trajectory(np.empty((0, request.rhs.n)), stats, handle=handle))
+        watch.rhs.raised = None  # type: ignore[attr-defined]
+        raise raised
 
 
 def forward_settings(request: Request) -> tuple[Any, Algorithm]:
