@@ -99,7 +99,7 @@ def along(value: Callable, t: float, u: Any, du: Any) -> torch.Tensor:
             return torch.zeros_like(inputs[0])
         found = torch.autograd.grad(out, inputs, allow_unused=True)
     slopes = [torch.ones_like(inputs[0]), *pytree.tree_leaves(du)]
-    return sum((g * s).sum() for g, s in zip(found, slopes, strict=True) if g is not None)  # type: ignore[return-value]
+    return sum((g * s).sum() for g, s in zip(found, slopes, strict=True) if g is not None)
 
 
 def _length(c: Callback) -> int:

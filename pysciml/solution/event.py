@@ -19,4 +19,4 @@ class Event(NamedTuple):
     before: Any
     after: Any
     callback: Any
-    index: int
+    index: int  # type: ignore[assignment] # shadows the method of tuples

@@ -34,9 +34,9 @@ class _Total(Stats):
         self.parts = parts
         counts = {name: _sum([getattr(s, name) for s in parts]) for name in ("nf", "njacs", "naccept", "nreject")}
         last = parts[-1]
-        super().__init__(**counts, wall_time=sum(s.wall_time for s in parts), engine=last.engine, alg=last.alg)
+        super().__init__(**counts, wall_time=sum(s.wall_time for s in parts), engine=last.engine, alg=last.alg)  # type: ignore[arg-type] # counts alone
 
-    @property  # type: ignore[override]
+    @property
     def backward(self) -> Stats | None:
         done = [s.backward for s in self.parts if s.backward is not None]
         return total(done) if done else None
