@@ -38,8 +38,8 @@ function gradients(sol, name, alg, asked, reltol, abstol, steps)
     start = PySciML.consistent(sol.prob.f.mass_matrix)
     # The quadrature of GaussAdjoint goes along the steps of λ, which grow past what df/dp needs; those of the solution
     # do not.
-    steps = name == "GaussAdjoint" ? (; tstops = sol.t) : (;)
-    kept = sol.dense ? steps : (; checkpoints = sol.t)
+    stops = name == "GaussAdjoint" ? (; tstops = sol.t) : (;)
+    kept = sol.dense ? stops : (; checkpoints = sol.t)
     sensealg = Ref{Any}(sensitivity(name, autojacvec(sol.prob.f.f), !sol.dense, reltol, abstol))
     return differentiate(sol, sensealg[], alg, asked, reltol, abstol, merge(watched, start, kept))
 end
