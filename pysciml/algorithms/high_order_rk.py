@@ -1,6 +1,7 @@
 """Explicit Runge-Kutta methods of order 7 to 14, for non-stiff problems at very tight tolerances.
 
-Left out: `QPRK98`, which converged with order 1 on a forced Lotka-Volterra system where 9 is claimed.
+Left out: `QPRK98`, which converged with order 1 on a forced Lotka-Volterra system where 9 is claimed, and
+`PFRK87`, whose step control ran into the step limit on it.
 """
 
 from __future__ import annotations

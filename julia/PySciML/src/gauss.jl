@@ -45,7 +45,7 @@ rule(alg) = GAUSS[clamp(div(SciMLBase.alg_order(alg) + 1, 2), 3, 10) - 2]
 mutable struct Interpolant{S}
     sol::S
 end
-# At the ends of the span a solver that differentiates in time by differences looks just outside.
+# At the ends of the span a solver that differentiates in time by differences, or tries out a step, looks just outside.
 (state::Interpolant)(y, t) = (state.sol(y, clamp(t, minmax(state.sol.prob.tspan...)...)); nothing)
 
 """
@@ -139,7 +139,8 @@ function (g::Gauss)(integrator)
     jump!(integrator.u, g)
     # A jump excites what is fast again. The step that was right before it is too long by orders of magnitude, and an
     # implicit method would be told so a dozen rejections later, each with a Jacobian.
-    is_implicit(integrator.alg) && SciMLBase.auto_dt_reset!(integrator)
+    over = integrator.t == integrator.sol.prob.tspan[2]
+    is_implicit(integrator.alg) && !over && SciMLBase.auto_dt_reset!(integrator)
     return nothing
 end
 

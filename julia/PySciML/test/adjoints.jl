@@ -27,8 +27,14 @@ end
 end
 
 @testset "Gauss's rules are exact up to their order" begin
-    for (n, rule) in enumerate(PySciML.GAUSS), k in 0:(2n - 1)
-        @test sum(w * x^k for (x, w) in rule) ≈ (isodd(k) ? 0 : 2 / (k + 1)) atol = 1e-13
+    for rule in PySciML.GAUSS, k in 0:(2length(rule) - 1)
+        @test sum(node.weight * node.x^k for node in rule) ≈ (isodd(k) ? 0 : 2 / (k + 1)) atol = 1e-13
+    end
+end
+
+@testset "the last Legendre coefficient" begin
+    for rule in PySciML.GAUSS, k in 0:(length(rule) - 1)
+        @test sum(node.last * PySciML.legendre(k, node.x) for node in rule) ≈ (k == length(rule) - 1) atol = 1e-12
     end
 end
 
