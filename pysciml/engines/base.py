@@ -79,7 +79,9 @@ class Watch(NamedTuple):
     Attributes:
         rhs, program: the conditions as a right-hand side: of its state the first n are the solve's, and of its results
             the first k are the conditions. p: (m,) its parameters.
-        sides: (k,) the sign that each has at the start; 0 where none is known.
+        sides: (k,) the sign that each has at the start, or will have right after it; 0 where none is known.
+        bands: (k,) of a condition that was just met, how large it may be and still count as zero, until it has been
+            larger: a solve comes to an event with its tolerance, and may cross once more. 0 for the others.
         kinds: (k,) what counts: 1 a crossing to positive, -1 to negative, 0 both; `AT_STEPS`, positive after a step.
         points: looks in a step.
     """
@@ -88,6 +90,7 @@ class Watch(NamedTuple):
     program: Any
     p: np.ndarray
     sides: np.ndarray
+    bands: np.ndarray
     kinds: np.ndarray
     points: int
 

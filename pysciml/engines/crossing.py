@@ -27,18 +27,19 @@ def on_grid(states: States, values: Values, watch: Watch, t0: float, t1: float) 
             fix='engine="julia", which has it (get Julia: python -m pysciml julia install)',
         )  # fmt: skip
     times = np.linspace(t0, t1, _LOOKS * watch.points + 1)[1:]
-    sides, largest = watch.sides.copy(), np.zeros(watch.sides.size)
+    sides, bands, largest = watch.sides.copy(), watch.bands.copy(), np.zeros(watch.sides.size)
     before = t0
     for t, u in zip(times.tolist(), states(times), strict=True):
         now = values(t, u)
         largest = np.maximum(largest, np.abs(now))
-        roots = {k: _root(states, values, k, sides[k], before, t, t0) for k in _crossing(now, sides, watch.kinds)}
+        bands[np.abs(now) > bands] = 0
+        roots = {k: _root(states, values, k, sides[k], before, t, t0) for k in _crossing(now, np.where(bands > 0, 0, sides), watch.kinds)}
         found = {k: root for k, root in roots.items() if root is not None}
         if found:
             first = min(found.values(), key=lambda root: abs(root - t0))
             near = 1e-10 * abs(t - before) + 8 * np.spacing(abs(first))
             return Met(first, tuple(k for k, root in found.items() if abs(root - first) <= near), largest)
-        sides = np.where(now == 0, sides, np.sign(now).astype(int))
+        sides = np.where((now == 0) | (bands > 0), sides, np.sign(now).astype(int))
         before = t
     return Met(t1, (), largest)
 

@@ -83,9 +83,11 @@ class Conditions:
                           PySciMLWarning, stacklevel=2)  # fmt: skip
             return prepare_callback(SimpleNamespace(f=self, u0=z, tspan=(t0, t0 + 1.0), p=p))
 
-    def watch(self, prepared: tuple[Any, Any], p: Sequence[torch.Tensor], sides: np.ndarray) -> Watch:
+    def watch(
+        self, prepared: tuple[Any, Any], p: Sequence[torch.Tensor], sides: np.ndarray, bands: np.ndarray
+    ) -> Watch:
         program, rhs = prepared
-        return Watch(rhs, program, pack([*p, *program.captured]), sides, self.kinds, self.points)
+        return Watch(rhs, program, pack([*p, *program.captured]), sides, bands, self.kinds, self.points)
 
 
 def along(value: Callable, t: float, u: Any, du: Any) -> torch.Tensor:

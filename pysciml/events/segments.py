@@ -97,7 +97,7 @@ class _Path:
         self.args = () if self.prob.p is None else (self.prob.p,)
         self.conditions = Conditions(self.callbacks, self.prob.inputs)
         self.largest = np.zeros(len(self.conditions))
-        self.last: tuple[int, ...] = ()  # conditions of the last event
+        self.bands = np.zeros(len(self.conditions))  # of the conditions of the last event
         self.prepared = self.conditions.prepare(self.t0, self.prob.p, self.machine.compiles)
         self.due = self._preset()
 
@@ -137,7 +137,7 @@ class _Path:
             stop if preset is None or not preset.requires_grad else preset,
         )
         if met is not None:
-            self.largest, self.last = met.largest, fired
+            self.largest, self.bands = met.largest, self._bands(stop, fired)
         over = self._fire(here, stop, fired) if fired else False
         return self._fire_preset(together) or over
 
@@ -145,22 +145,33 @@ class _Path:
         if not len(self.conditions):
             return None
         with torch.no_grad():
-            watch = self.conditions.watch(self.prepared, here.inputs.p, self._sides(here))
+            watch = self.conditions.watch(self.prepared, here.inputs.p, self._sides(here), self.bands)
             return self.machine.search(here, watch)
 
     def _sides(self, here: ODEProblem) -> np.ndarray:
         """The sign each condition starts with; of one that is zero, because it was just met, the sign it will have."""
         t, u = _number(self.t), pytree.tree_map(torch.Tensor.detach, here.u0)
-        values = self.conditions.values(self._time(t), u, *self.args).detach().cpu().double().numpy()
+        values = self._values(t, u)
         sides = np.sign(values).astype(np.int64)
-        just = np.isin(np.arange(len(values)), self.last) & (np.abs(values) <= 1e-9 * self.largest)
-        zero = np.flatnonzero((just | (values == 0)) & (self.conditions.kinds != AT_STEPS))
+        self.bands[np.abs(values) > self.bands] = 0  # the affect has taken it away from zero
+        zero = np.flatnonzero(((self.bands > 0) | (values == 0)) & (self.conditions.kinds != AT_STEPS))
         if zero.size:
             slope = self.machine.slope(here, t, u)
             for k in zero.tolist():
                 rate = along(lambda t, u, k=k: self.conditions.values(t, u, *self.args)[k], t, u, slope)
                 sides[k] = int(torch.sign(rate).item())
         return sides
+
+    def _bands(self, stop: float, fired: tuple[int, ...]) -> np.ndarray:
+        """What counts as zero of the conditions that were met: they are so to the accuracy of the solve."""
+        bands = np.zeros(len(self.conditions))
+        if fired:
+            found = np.abs(self._values(stop, pytree.tree_map(torch.Tensor.detach, self.u)))
+            bands[list(fired)] = np.maximum(1e-9 * self.largest, 10 * found)[list(fired)]
+        return bands
+
+    def _values(self, t: float, u: Any) -> np.ndarray:
+        return self.conditions.values(self._time(t), u, *self.args).detach().cpu().double().numpy()
 
     def _run(self, here: ODEProblem, stop: float, met: Met | None, preset: torch.Tensor | None) -> Any:
         """Saves what is to be saved up to `stop`, and returns the state there."""

@@ -4,8 +4,9 @@
 
 """
 Conditions along a solve: `part` computes them from `z`, which begins with the state. `sides` are the signs they have kept
-so far, 0 where none is known; `kinds` says which crossings count (1 to positive, -1 to negative, 0 both), and 2 is a
-condition that shall be positive at the end of a step.
+so far, 0 where none is known; `bands` how large one that was just met may be and still count as zero, until it has been
+larger; `kinds` says which crossings count (1 to positive, -1 to negative, 0 both), and 2 is a condition that shall be
+positive at the end of a step.
 """
 mutable struct Watch{T}
     part::Part{T, :f}
@@ -14,6 +15,7 @@ mutable struct Watch{T}
     y::Vector{T}
     values::Vector{T}
     sides::Vector{Int}
+    bands::Vector{T}
     kinds::Vector{Int}
     largest::Vector{T}
     roots::Vector{T}
@@ -22,11 +24,11 @@ mutable struct Watch{T}
     time::T
 end
 
-function Watch(model::Model{T}, p, n, sides, kinds, points) where {T}
+function Watch(model::Model{T}, p, n, sides, bands, kinds, points) where {T}
     k = length(sides)
-    part = Part{T, :f}(model, Vector{T}(undef, max(model.f.work, 1)))
+    part = Part{T, :f}(model, T[])  # grows to what the conditions need when they are first looked at
     return Watch{T}(part, Vector{T}(p), zeros(T, model.n), zeros(T, n), zeros(T, model.n), Vector{Int}(sides),
-        Vector{Int}(kinds), zeros(T, k), zeros(T, k), fill(false, k), Int(points), T(NaN))
+        Vector{T}(bands), Vector{Int}(kinds), zeros(T, k), zeros(T, k), fill(false, k), Int(points), T(NaN))
 end
 
 """The conditions at a state."""
@@ -73,6 +75,8 @@ function crossed!(w::Watch{T}, integrator, a, b) where {T}
         w.kinds[k] == 2 && continue
         value = w.values[k]
         w.largest[k] = max(w.largest[k], abs(value))
+        abs(value) <= w.bands[k] && continue
+        w.bands[k] = 0
         side, now = w.sides[k], Int(sign(value))
         if side == 0 || now == side
             side == 0 && (w.sides[k] = now)
@@ -119,18 +123,18 @@ function root(w::Watch{T}, integrator, k, a, b) where {T}
 end
 
 """
-    first_event!(time, fired, largest, counts, keep, model, alg, u0, p, mass, t0, t1, reltol, abstol, options, conditions, q, sides, kinds, points)
+    first_event!(time, fired, largest, counts, keep, model, alg, u0, p, mass, t0, t1, reltol, abstol, options, conditions, q, sides, bands, kinds, points)
 
 Solves until a condition is met, or to t1: writes the time, which conditions it was, and the largest size of each that was
 seen. `conditions` is a model of its own with parameters `q`. With `keep`, returns the `Run` up to there, where the
 algorithm has dense output; else nothing.
 """
 function first_event!(time, fired, largest, counts, keep, model::AbstractModel, alg, u0, p, mass, t0, t1, reltol, abstol,
-        options, conditions, q, sides, kinds, points)
+        options, conditions, q, sides, bands, kinds, points)
     T = number(model)
     prob = ODEProblem(ode_function(model, Vector{T}(mass)), Vector{T}(u0), (T(t0), T(t1)), Vector{T}(p))
     steps = (; (Symbol(k) => v for (k, v) in options)..., consistent(prob.f.mass_matrix)...)
-    w = Watch(conditions, q, length(u0), sides, kinds, points)
+    w = Watch(conditions, q, length(u0), sides, bands, kinds, points)
     dense = keep && has_dense_output(alg)
     sol = solved(prob, alg, tolerance(T, reltol), tolerance(T, abstol), steps; dense, save_everystep = dense,
         callback = DiscreteCallback(w, w; save_positions = (false, false)))
