@@ -141,5 +141,5 @@ def test_capabilities_has_a_row_for_each_and_says_what_julia_has():
     assert "Quadrature-" in rows["Rodas5P"]["gradients"]
     assert rows["KahanLi8"]["route"] == "compiled, callback"
     assert rows["TorchDiffEq"]["julia engine"] == "no"
-    assert rows["IDA"]["julia engine"] == "no"
+    assert rows["IDA"]["julia engine"] == "Sundials"
     assert rows["KahanLi8"]["julia engine"] == "OrdinaryDiffEqSymplecticRK"

@@ -17,7 +17,7 @@ PROBLEMS = {
     "dynamical": ("a DynamicalODEProblem or a SecondOrderODEProblem, positions apart from velocities", "Vern7"),
     "second_order": ("a SecondOrderODEProblem, d2u/dt2 = f(t, u, du)", "Vern7"),
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
-    "dae": ("a DAEProblem, 0 = f(du, u, t)", "Rodas5P"),
+    "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
 }
 
 
@@ -37,6 +37,7 @@ class Algorithm:
         autonomous: whether it is right only where f does not depend on t.
         problem: what it solves, one of `PROBLEMS`. velocity: of a method for problems in halves, whether it is right
             where the acceleration depends on the velocity.
+        residual: whether it takes the problem by its residual, 0 = f - M du/dt, as solvers of fully implicit ones do.
         package: the Julia package it comes from. torchdiffeq: its name there, or None.
         embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq" or None.
         reference: where it was published.
@@ -52,6 +53,7 @@ class Algorithm:
     autonomous: ClassVar[bool] = False
     problem: ClassVar[str] = "ode"
     velocity: ClassVar[bool] = False
+    residual: ClassVar[bool] = False
     package: ClassVar[str] = ""
     torchdiffeq: ClassVar[str | None] = None
     embedded: ClassVar[str | None] = None

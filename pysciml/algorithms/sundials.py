@@ -64,8 +64,8 @@ class CVODE_Adams(SundialsAlgorithm, order=12):  # noqa: N801 - Julia's name
 
 
 @dataclass(frozen=True)
-class IDA(SundialsAlgorithm, order=5, stiff=True, dae=True):
-    """Variable-order BDF for differential-algebraic equations, here with a diagonal mass matrix of index 1.
+class IDA(SundialsAlgorithm, order=5, stiff=True, dae=True, residual=True):
+    """Variable-order BDF for differential-algebraic equations of index 1: a `DAEProblem`, or a mass matrix.
 
     Args:
         linear_solver, krylov_dim, max_order: as for `CVODE_BDF`, max_order 1 to 5.

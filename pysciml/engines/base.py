@@ -113,6 +113,17 @@ class Met(NamedTuple):
     trajectory: Trajectory | None = None
 
 
+def explained(code: ReturnCode, request: Request) -> tuple[str, str]:
+    """The likely cause of a failure and what to try, for the problem at hand."""
+    algebraic = request.mass is not None and not request.mass.all()
+    if not algebraic or code is ReturnCode.MaxIters:
+        return code.cause, code.remedy
+    return (
+        f"{code.cause}; or algebraic equations that do not determine the algebraic variables, an index above 1",
+        f"differentiate such a constraint in time until the algebraic variables occur in it; or {code.remedy}",
+    )
+
+
 @dataclass(eq=False)
 class Pullback:
     """Cotangents of the inputs, `u0` (n,) and `p` (m,), one after the other in `flat`."""

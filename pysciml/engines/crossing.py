@@ -33,7 +33,10 @@ def on_grid(states: States, values: Values, watch: Watch, t0: float, t1: float) 
         now = values(t, u)
         largest = np.maximum(largest, np.abs(now))
         bands[np.abs(now) > bands] = 0
-        roots = {k: _root(states, values, k, sides[k], before, t, t0) for k in _crossing(now, np.where(bands > 0, 0, sides), watch.kinds)}
+        roots = {
+            k: _root(states, values, k, sides[k], before, t, t0)
+            for k in _crossing(now, np.where(bands > 0, 0, sides), watch.kinds)
+        }
         found = {k: root for k, root in roots.items() if root is not None}
         if found:
             first = min(found.values(), key=lambda root: abs(root - t0))

@@ -49,7 +49,7 @@ def choose(asked: str | None, alg: Algorithm | None, sensealg: SensitivityAlgori
                                    expected='engine="julia"', fix='pysciml.solve(prob, engine="julia")')  # fmt: skip
         name = "julia"  # where there is none, this engine says how to get it
     elif name == "julia" and auto:
-        only_embedded = alg is not None and not (alg.package and alg.name != "IDA")
+        only_embedded = alg is not None and not alg.package
         if only_embedded or isinstance(sensealg, DirectAdjoint) or not on_cpu:
             name = "embedded"
     return _say_once(name)
@@ -131,12 +131,12 @@ _BY = {"sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint
        None: ("no", "-", "-")}  # fmt: skip
 _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
 
-_IN_HALVES = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
+_NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
 
 def _in_julia(alg: type[Algorithm]) -> str:
     """The package that has it, "later" for what takes other problems than there are yet, or "no"."""
-    if not alg.package or alg.__name__ == "IDA":
+    if not alg.package:
         return "no"
     return "later" if alg.problem in ("dae", "linear") else alg.package
 
@@ -145,7 +145,7 @@ def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts.
+    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts and those that take the residual.
 
     Example:
         >>> import pysciml as ps
@@ -157,7 +157,7 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package not in ("no", "later"):
-            route, gradients = _IN_HALVES if a.problem != "ode" else _JULIA
+            route, gradients = _NO_FORWARD if a.problem != "ode" or a.residual else _JULIA
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

@@ -1,6 +1,7 @@
 """Problems: what is to be solved, apart from how."""
 
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
+from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem

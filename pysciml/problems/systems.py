@@ -35,7 +35,7 @@ class System:
                                         got=type(f).__name__, expected="def f1(t, v, u): ...",
                                         fix="write the whole in Julia, as the f of an ODEProblem")  # fmt: skip
         self.f1, self.f2 = f1, f2
-        self.inner_functions = (f1, f2)
+        self.inner_functions: tuple[Callable, ...] = (f1, f2)
 
     @property
     def __name__(self) -> str:
@@ -114,7 +114,7 @@ def DynamicalODEProblem(  # noqa: N802 - SciML's name for a way to make an ODEPr
 
     With Julia there, `ps.solve(prob, ps.KahanLi8(), dt=0.05)`.
     """
-    _check_halves(v0, u0, "v0")
+    check_same_shapes(v0, u0, "v0")
     return ODEProblem(Dynamical(f1, f2), (v0, u0), tspan, p)
 
 
@@ -149,7 +149,7 @@ def SecondOrderODEProblem(  # noqa: N802 - SciML's name for a way to make an ODE
 
     With Julia there, `ps.solve(prob, ps.DPRKN6())` or `ps.solve(prob, ps.VelocityVerlet(), dt=0.01)`.
     """
-    _check_halves(du0, u0, "du0")
+    check_same_shapes(du0, u0, "du0")
     return ODEProblem(SecondOrder(f), (du0, u0), tspan, p)
 
 
@@ -186,7 +186,17 @@ def SplitODEProblem(  # noqa: N802 - SciML's name for a way to make an ODEProble
     return ODEProblem(Split(f1, f2), u0, tspan, p)
 
 
-def _check_halves(v0: Any, u0: Any, name: str) -> None:
+def beside(state: Any, random: torch.Generator) -> Any:
+    """A random point near a state, where what depends on it is not zero by chance."""
+
+    def moved(x: torch.Tensor) -> torch.Tensor:
+        return x.detach() + 0.1 * (1 + x.detach().abs()) * torch.rand(x.shape, generator=random).to(x)
+
+    return pytree.tree_map(moved, state)
+
+
+def check_same_shapes(v0: Any, u0: Any, name: str) -> None:
+    """Raises `InvalidInputError` unless both have one structure and the same shapes."""
     (v, v_spec), (u, u_spec) = pytree.tree_flatten(v0), pytree.tree_flatten(u0)
     shapes = [[list(torch.as_tensor(x).shape) for x in xs] for xs in (v, u)]
     if v_spec != u_spec or shapes[0] != shapes[1]:
@@ -215,11 +225,7 @@ def check_halves(alg: Algorithm, prob: ODEProblem) -> None:
 def depends_on_itself(prob: ODEProblem) -> tuple[bool, bool]:
     """Whether f1 depends on v, and f2 on u, as a product with a random vector at a point beside the start tells."""
     random = torch.Generator().manual_seed(0)
-
-    def beside(x: torch.Tensor) -> torch.Tensor:
-        return x.detach() + 0.1 * (1 + x.detach().abs()) * torch.rand(x.shape, generator=random).to(x)
-
-    v, u = (pytree.tree_map(beside, half) for half in prob.u0)
+    v, u = beside(prob.u0, random)
     t = torch.as_tensor(prob.tspan[0], dtype=prob.inputs.u[0].dtype).detach()
     p = () if prob.p is None else (pytree.tree_map(torch.Tensor.detach, prob.p),)
     found = []

@@ -136,7 +136,7 @@ function first_event!(time, fired, largest, counts, keep, model::AbstractModel, 
     steps = (; (Symbol(k) => v for (k, v) in options)..., consistent(prob.f.mass_matrix)...)
     w = Watch(conditions, q, length(u0), sides, bands, kinds, points)
     dense = keep && has_dense_output(alg)
-    sol = solved(prob, alg, tolerance(T, reltol), tolerance(T, abstol), steps; dense, save_everystep = dense,
+    sol = solved(stated(prob, alg), alg, tolerance(T, reltol), tolerance(T, abstol), steps; dense, save_everystep = dense,
         callback = DiscreteCallback(w, w; save_positions = (false, false)))
     any(w.fired) || check_end(sol, "forward")
     time[1] = any(w.fired) ? w.time : t1

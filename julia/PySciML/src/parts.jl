@@ -90,7 +90,7 @@ function forward_apart(prob, alg, reltol, abstol, ts, parts, options)
     each = map(tolerance -> like_state(tolerance, problem.u0), (reltol, abstol))
     sol = check_end(solved(problem, alg, each..., options; stopping..., dense = false, save_everystep = true), "forward")
     t, u = sol.t, [collect(x) for x in sol.u]
-    interp = SciMLBase.HermiteInterpolation(t, u, [slope(prob, x, s) for (x, s) in zip(u, t)])
+    interp = cubic(t, u, [slope(prob, x, s) for (x, s) in zip(u, t)])
     kept = SciMLBase.build_solution(prob, alg, t, u; interp, dense = true, sol.retcode, sol.stats)
     return Run(kept, alg, options, reltol, abstol, t), states(kept, ts), count_work(sol)
 end

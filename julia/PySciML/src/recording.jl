@@ -1,8 +1,9 @@
 # What is kept of a solve that keeps nothing itself: the states asked for, and either checkpoints or a dense solution.
 
 # Solvers of SUNDIALS interpolate within their last step to full order, but what Sundials.jl keeps of a whole solve is a
-# cubic through the steps: too coarse for their order, and for an adjoint.
-has_dense_output(alg) = nameof(parentmodule(typeof(alg))) !== :Sundials && !is_default(alg)
+# cubic through the steps: too coarse for their order, and for an adjoint. Solvers that take the residual keep a solution
+# of that, which no adjoint knows.
+has_dense_output(alg) = nameof(parentmodule(typeof(alg))) !== :Sundials && !is_default(alg) && !takes_residual(alg)
 # SciML's default algorithm keeps a solution that cannot be interpolated in place, as adjoints do.
 is_default(alg) = nameof(typeof(alg)) === :CompositeAlgorithm && length(alg.algs) == 6
 
@@ -26,9 +27,7 @@ mutable struct Recorder{T}
 end
 
 function Recorder(prob, ts::Vector{T}, every, reltol, abstol) where {T}
-    u0, t0 = prob.u0, prob.tspan[1]
-    du0 = similar(u0)
-    prob.f(du0, u0, prob.p, t0)
+    u0, t0, du0 = prob.u0, prob.tspan[1], first_slope(prob)
     out = Matrix{T}(undef, length(u0), length(ts))
     recorder = Recorder{T}(ts, out, 1, every, [t0], reltol, abstol, [t0], [copy(u0)], [du0])
     while recorder.next <= length(ts) && ts[recorder.next] == t0
@@ -84,10 +83,24 @@ function refine!(r::Recorder{T}, integrator, t1, u1, du1, t2, u2, du2, depth) wh
     return nothing
 end
 
+"""A cubic through states and slopes at times. At the ends of its span it is asked for a hair more."""
+struct Cubic{T, I} <: SciMLBase.AbstractDiffEqInterpolation
+    low::T
+    high::T
+    inside::I
+end
+
+cubic(t, u, du) = Cubic(minmax(t[1], t[end])..., SciMLBase.HermiteInterpolation(t, u, du))
+
+(c::Cubic)(t, idxs, deriv::D, p, continuity::Symbol = :left) where {D} =
+    c.inside(clamp.(t, c.low, c.high), idxs, deriv, p, continuity)
+(c::Cubic)(out, t, idxs, deriv::D, p, continuity::Symbol = :left) where {D} =
+    c.inside(out, clamp.(t, c.low, c.high), idxs, deriv, p, continuity)
+
 """The recorded solve as a solution of SciML's; `from` says what the solver itself returned."""
 function recorded(r::Recorder, prob, alg, from)
     if r.every == 0
-        interp = SciMLBase.HermiteInterpolation(r.t, r.u, r.du)
+        interp = cubic(r.t, r.u, r.du)
         return SciMLBase.build_solution(prob, alg, r.t, r.u; interp, dense = true, from.retcode, from.stats)
     end
     r.t[end] == from.t[end] || keep!(r, from.t[end], copy(from.u[end]), r.du[end])

@@ -71,15 +71,16 @@ function forward(prob, alg, reltol, abstol, ts, checkpoints, options)
         sol = check_end(solved(prob, alg, reltol, abstol, options; dense = true, save_everystep = true), "forward")
         return Run(sol, alg, options, reltol, abstol, sol.t), states(sol, ts), count_work(sol)
     end
-    recorder = Recorder(prob, ts, checkpoints, reltol, abstol)
-    sol = solved(prob, alg, reltol, abstol, options; dense = false, save_everystep = false, callback = callback(recorder))
+    problem = stated(prob, alg)
+    recorder = Recorder(problem, ts, checkpoints, reltol, abstol)
+    sol = solved(problem, alg, reltol, abstol, options; dense = false, save_everystep = false, callback = callback(recorder))
     check_end(sol, "forward")
     kept = recorded(recorder, prob, alg, sol)
     return Run(kept, alg, options, reltol, abstol, recorder.steps), recorder.out, count_work(sol)
 end
 
 solved(prob, alg, reltol, abstol, options; more...) = SciMLBase.solve(
-    prob, alg; reltol, abstol, verbose = Silent(), maxiters = 100_000, options..., more...,
+    prob, alg; reltol, abstol, verbose = Silent(), maxiters = 100_000, options..., more..., start(prob)...,
 )
 
 """The states at `ts` by dense output, one a column."""

@@ -23,9 +23,10 @@ import numpy as np
 from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
 from pysciml.algorithms.sundials import SundialsAlgorithm
 from pysciml.engines import derivative
-from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch
+from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch, explained
 from pysciml.engines.crossing import on_grid
 from pysciml.engines.embedded.buffers import NumpyFunction
+from pysciml.engines.embedded.implicit import eliminated
 from pysciml.engines.embedded.listen import listening
 from pysciml.errors import SolveError, UnsupportedError
 from pysciml.rhs import lower_casadi
@@ -83,7 +84,8 @@ class _Integrator:
     """A CasADi integrator with its adjoint and forward sensitivities, built when first used.
 
     The state u is split into differential variables x and algebraic ones z, both divided by `scale`, which turns one
-    absolute tolerance for all into one for each.
+    absolute tolerance for all into one for each. The du/dt of a fully implicit problem is `hidden` where it can be had
+    from the others by `slopes`.
     """
 
     def __init__(self, request: Request, plan: _Plan):
@@ -94,6 +96,10 @@ class _Integrator:
         self.differential, self.algebraic = np.flatnonzero(mass), np.flatnonzero(mass == 0)
         self._back = np.argsort(np.concatenate([self.differential, self.algebraic]))  # from (x, z) to u
         self.dae = self._equations(_graph(request, "f"), mass)
+        self.hidden: np.ndarray = np.zeros(0, np.int64)
+        self.slopes: Any = None
+        if request.kind == "dae":
+            self._hide(mass)
         self.solver = ca.integrator("solve", _plugin(plan.alg), self.dae, 0.0, self.grid, _options(plan))
         self.forward = NumpyFunction(self.solver)
 
@@ -109,6 +115,14 @@ class _Integrator:
         ode = sign * f / np.where(mass == 0, 1.0, mass) / self.scale
         dae = {"t": t, "x": x, "p": p, "ode": ode[self.differential.tolist()]}
         return dae | ({"z": z, "alg": f[self.algebraic.tolist()]} if self.algebraic.size else {})
+
+    def _hide(self, mass: np.ndarray) -> None:
+        half = self.n // 2
+        found = eliminated(self.dae, mass[half:] != 0)
+        if found is not None:
+            self.dae, self.hidden, self.algebraic = found.dae, np.arange(half), self.algebraic[half:]
+            self._back = np.argsort(np.concatenate([self.differential, self.algebraic, self.hidden]))
+            self.slopes = found.slopes.map(self.grid.size)
 
     @cached_property
     def _differentiable(self) -> ca.Function:
@@ -151,13 +165,33 @@ class _Integrator:
         scaled = u / self.scale
         return scaled[..., self.differential].T, scaled[..., self.algebraic].T
 
-    def seed(self, cotangents: np.ndarray) -> np.ndarray:
-        """Cotangents (k, n) of the states as those of (x, z), times along columns."""
-        return np.concatenate(self.split(cotangents * self.scale**2))
+    def seed(self, cotangents: np.ndarray, u: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Cotangents (k, n) of the states as those of (x, z), times along columns; and of p, by what is hidden."""
+        seeds, of_p = np.concatenate(self.split(cotangents * self.scale**2)), np.zeros(p.size)
+        if self.slopes is not None:
+            hidden = (cotangents * self.scale)[:, self.hidden].T
+            out = self._slopes_back(**self._along_grid(*self.split(u), p), adj_du=hidden)
+            seeds += np.concatenate([out["adj_x"], out["adj_z"]])
+            of_p = out["adj_p"].sum(axis=1)
+        return seeds, of_p
 
-    def join(self, xf: np.ndarray, zf: np.ndarray) -> np.ndarray:
-        both = np.concatenate([xf, zf]) if self.algebraic.size else xf
-        return np.ascontiguousarray(both.T[:, self._back] * self.scale)
+    def join(self, xf: np.ndarray, zf: np.ndarray, p: np.ndarray) -> np.ndarray:
+        both = [xf, zf] if self.algebraic.size else [xf]
+        if self.slopes is not None:
+            both.append(self._slopes(**self._along_grid(xf, zf, p))["du"])
+        return np.ascontiguousarray(np.concatenate(both).T[:, self._back] * self.scale)
+
+    def _along_grid(self, x: np.ndarray, z: np.ndarray, p: np.ndarray) -> dict[str, np.ndarray]:
+        return {"t": self.grid, "x": x, "z": z, "p": np.tile(p, (self.grid.size, 1)).T}
+
+    @cached_property
+    def _slopes(self) -> NumpyFunction:
+        return NumpyFunction(self.slopes)
+
+    @cached_property
+    def _slopes_back(self) -> NumpyFunction:
+        wanted = ["adj:x", "adj:z", "adj:p"]
+        return NumpyFunction(self._slopes.function.factory("back", ["t", "x", "z", "p", "adj:du"], wanted))
 
 
 def _plugin(alg: Algorithm) -> str:
@@ -229,7 +263,7 @@ class SundialsEngine:
         start = time.perf_counter()
         out, buffer = _run(integrator.forward, request, "forward", x0=x0, z0=z0, p=_parameters(request))
         stats = _stats(buffer.stats(), request.alg, time.perf_counter() - start)
-        u = integrator.join(out["xf"], out["zf"])
+        u = integrator.join(out["xf"], out["zf"], _parameters(request))
         _check_finite(u, request, "forward", stats)
         return Trajectory(u, stats, handle=integrator)
 
@@ -239,15 +273,17 @@ class SundialsEngine:
 
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         if isinstance(request.sensealg, ForwardSensitivity):
-            return self._forward_sensitivity(request, _backward(request, trajectory), cotangents)
+            return self._forward_sensitivity(request, _backward(request, trajectory), trajectory.u, cotangents)
         integrator = _backward(request, trajectory)
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
-        out, _ = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request),
-                   adj_xf=integrator.seed(cotangents))  # fmt: skip
-        return self._pullback(integrator, request, out["adj_x0"], out["adj_p"], start)
+        seeds, of_p = integrator.seed(cotangents, trajectory.u, _parameters(request))
+        out, _ = _run(integrator.adjoint, request, "backward", x0=x0, z0=z0, p=_parameters(request), adj_xf=seeds)
+        return self._pullback(integrator, request, out["adj_x0"], out["adj_p"].ravel() + of_p, start)
 
-    def _forward_sensitivity(self, request: Request, integrator: _Integrator, cotangents: np.ndarray) -> Pullback:
+    def _forward_sensitivity(
+        self, request: Request, integrator: _Integrator, u: np.ndarray, cotangents: np.ndarray
+    ) -> Pullback:
         x0, z0 = integrator.split(request.u0)
         start = time.perf_counter()
         states, count = integrator.differential.size, integrator.differential.size + request.rhs.m
@@ -255,9 +291,10 @@ class SundialsEngine:
         towards_p = np.vstack([directions[states:], np.zeros(count)])  # none for t0, the last parameter
         out, _ = _run(integrator.variations, request, "backward", x0=x0, z0=z0, p=_parameters(request),
                    fwd_x0=directions[:states], fwd_p=towards_p)  # fmt: skip
-        moved = out["fwd_xf"].reshape(request.rhs.n, count, -1)  # (state, direction, time)
-        gradient = np.einsum("sdt,st->d", moved, integrator.seed(cotangents))
-        return self._pullback(integrator, request, gradient[:states], gradient[states:], start)
+        seeds, of_p = integrator.seed(cotangents, u, _parameters(request))
+        moved = out["fwd_xf"].reshape(len(seeds), count, -1)  # (state, direction, time)
+        gradient = np.einsum("sdt,st->d", moved, seeds)
+        return self._pullback(integrator, request, gradient[:states], gradient[states:] + of_p[:-1], start)
 
     def _pullback(
         self, integrator: _Integrator, request: Request, adj_x0: np.ndarray, adj_p: np.ndarray, start: float
@@ -386,7 +423,7 @@ def _solve_error(message: str, said: str, request: Request, direction: str) -> B
 
 def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, stats, detail: str) -> SolveError:
     where = f" at t = {t:.6g}" if t == t else ""
-    remedy = retcode.remedy
+    cause, remedy = explained(retcode, request)
     if direction == "backward":
         loose = 10 * request.reltol
         remedy = (
@@ -395,7 +432,7 @@ def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, st
         )
     return SolveError(
         f"the {direction} solve by {request.alg.name} stopped{where}, of the span ({request.t0:g}, {request.t1:g}): "
-        f"{retcode.name}.\nLikely cause: {retcode.cause}.", retcode=retcode, t=t, direction=direction, stats=stats,
+        f"{retcode.name}.\nLikely cause: {cause}.", retcode=retcode, t=t, direction=direction, stats=stats,
         got=detail, fix=remedy,
     )  # fmt: skip
 

@@ -51,7 +51,7 @@ def takes_sparse(request: Request) -> bool:
     rhs, alg = request.rhs, request.alg
     if not isinstance(rhs, CompiledRHS) or isinstance(request.sensealg, ForwardSensitivity):
         return False
-    if not alg.implicit or alg.package == "Sundials":
+    if not alg.implicit or alg.package == "Sundials" or alg.residual:
         return False
     if request.mass is not None and not request.mass.all():  # SciMLSensitivity's jumps of a DAE take a dense one
         return False

@@ -33,6 +33,7 @@ _SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, Backsol
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
 _IN_HALVES = ("dynamical", "second_order")
 _NEVER_BACKWARD = ("FBDF", "QNDF")
+_ANY = 1e20  # an absolute tolerance that allows everything
 
 
 class JuliaEngine:
@@ -52,7 +53,7 @@ class JuliaEngine:
 
     def check(self, alg: Algorithm, sensealg: SensitivityAlgorithm, dt: float | None = None, kind: str = "ode") -> None:
         check_problem(alg, kind)
-        if not alg.package or alg.name == "IDA":
+        if not alg.package:
             raise UnsupportedError(f"`{alg.name}` is not available in the julia engine.", got='engine="julia"',
                                    expected="Tsit5, Vern7, Rodas5P, FBDF, CVODE_BDF, ...",
                                    fix="pysciml.solve(prob, pysciml.Rodas5P())")  # fmt: skip
@@ -64,20 +65,22 @@ class JuliaEngine:
                 f"`{sensealg.name}` is not available in the julia engine.", got=f"sensealg={sensealg.name}()",
                 expected=", ".join(s.__name__ for s in _SENSITIVITIES), fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
-        if alg.problem != "ode" and isinstance(sensealg, ForwardSensitivity):
+        if (alg.problem != "ode" or alg.residual) and isinstance(sensealg, ForwardSensitivity):
             raise UnsupportedError(
                 f"`ForwardSensitivity` solves the state with its derivatives, which {alg.name} cannot.",
-                got="sensealg=ForwardSensitivity()", expected="GaussAdjoint, or a solver of first-order systems: Vern9",
+                got="sensealg=ForwardSensitivity()", expected="GaussAdjoint, or another solver: Vern9, Rodas5P, FBDF",
                 fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
-        if isinstance(sensealg.alg, Algorithm) and (sensealg.alg.name in _NEVER_BACKWARD or sensealg.alg.autonomous):
+        if isinstance(sensealg.alg, Algorithm) and _never_backward(sensealg.alg):
             raise UnsupportedError(
-                f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, or mistakes the time.",
+                f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, mistakes the time, or"
+                " wants a residual.",
                 got=f"sensealg.alg={sensealg.alg!r}", expected="Rodas5P, RadauIIA5, CVODE_BDF, TRBDF2 or KenCarp4",
                 fix=f"{sensealg.name}(alg=pysciml.Rodas5P())",
             )  # fmt: skip
 
     def solve(self, request: Request) -> Trajectory:
+        request = _without_slopes(request)
         u, numbers = np.empty((request.ts.size, request.rhs.n)), bridge.numbers(request)
         start = time.perf_counter()
         model, alg = forward_settings(request)
@@ -116,7 +119,7 @@ class JuliaEngine:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
 
     def first_event(self, request: Request, watch: Watch) -> Met:
-        search = Search(watch.sides.size)
+        request, search = _without_slopes(request), Search(watch.sides.size)
         model, alg = forward_settings(request)
         try:
             handle = called(request, "forward", "first_event!", *search.places, *arguments(request, model, alg, watch))
@@ -143,6 +146,20 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
+
+
+def _without_slopes(request: Request) -> Request:
+    """A fully implicit problem with tolerances for u alone, as its solvers have them, where no others were given.
+
+    The noise of du/dt is that of u times the fastest rate of the problem.
+    """
+    if request.kind != "dae" or not isinstance(request.abstol, float):
+        return request
+    return request._replace(abstol=np.repeat([_ANY, request.abstol], request.rhs.n // 2))
+
+
+def _never_backward(alg: Algorithm) -> bool:
+    return alg.name in _NEVER_BACKWARD or alg.autonomous or alg.residual
 
 
 def _apart(request: Request, alg: Algorithm, model: Any) -> None:

@@ -6,7 +6,7 @@ import re
 
 import numpy as np
 
-from pysciml.engines.base import Request
+from pysciml.engines.base import Request, explained
 from pysciml.errors import PySciMLError, SolveError
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.solution import ReturnCode
@@ -47,13 +47,13 @@ def returned(name: str) -> ReturnCode:
 
 def stop(request: Request, direction: str, code: ReturnCode, t: float, detail: str) -> SolveError:
     """The error of a solve that ended with `code` at time `t`, with what to try for that direction."""
-    remedy = code.remedy
+    cause, remedy = explained(code, request)
     if direction == "backward":
         loose = 10 * float(np.min(request.reltol))
         remedy = (f"sensealg=pysciml.{request.sensealg.name}(alg=pysciml.Rodas5P()), or reltol={loose:g} for the "
                   f"backward solve alone; or {remedy}")  # fmt: skip
     return SolveError(
         f"the {direction} solve by {request.alg.name} stopped at t = {t:.6g}, of the span ({request.t0:g}, "
-        f"{request.t1:g}): {code.name}.\nLikely cause: {code.cause}.",
+        f"{request.t1:g}): {code.name}.\nLikely cause: {cause}.",
         retcode=code, t=t, direction=direction, got=detail, fix=remedy,
     )  # fmt: skip
