@@ -145,7 +145,8 @@ def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts and those that take the residual.
+    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts
+    and those that take the residual.
 
     Example:
         >>> import pysciml as ps
