@@ -25,7 +25,7 @@ function algorithm(from, name, differences, options, parts...)
     made = Base.invokelatest(() -> make(arguments...; chosen...))
     # These smooth their error estimate by a solve with J - I/(γh) where I - γhJ is meant (OrdinaryDiffEqSDIRK 2.8), so it
     # comes out smaller by γh, and with it the accuracy: TRBDF2 ended at 2e-5 for a tolerance of 1e-10.
-    hasfield(typeof(made), :smooth_est) || return made
+    from == "OrdinaryDiffEqSDIRK" && hasfield(typeof(made), :smooth_est) || return made
     return Base.invokelatest(() -> make(arguments...; smooth_est = false, chosen...))
 end
 
