@@ -28,7 +28,6 @@ from pysciml.algorithms import CKLLSRK95_4S as CKLLSRK95_4S
 from pysciml.algorithms import CNAB2 as CNAB2
 from pysciml.algorithms import CNLF2 as CNLF2
 from pysciml.algorithms import CVODE_BDF as CVODE_BDF
-from pysciml.algorithms import DABDF2 as DABDF2
 from pysciml.algorithms import DFBDF as DFBDF
 from pysciml.algorithms import DGLDDRK73_C as DGLDDRK73_C
 from pysciml.algorithms import DGLDDRK84_C as DGLDDRK84_C
@@ -142,7 +141,6 @@ from pysciml.algorithms import CarpenterKennedy2N54 as CarpenterKennedy2N54
 from pysciml.algorithms import Cash4 as Cash4
 from pysciml.algorithms import CVODE_Adams as CVODE_Adams
 from pysciml.algorithms import DefaultODEAlgorithm as DefaultODEAlgorithm
-from pysciml.algorithms import DImplicitEuler as DImplicitEuler
 from pysciml.algorithms import EPIRK4s3A as EPIRK4s3A
 from pysciml.algorithms import EPIRK4s3B as EPIRK4s3B
 from pysciml.algorithms import Euler as Euler

@@ -28,7 +28,6 @@ from pysciml.algorithms.base import check_problem as check_problem
 from pysciml.algorithms.base import check_time as check_time
 from pysciml.algorithms.base import takes_apart as takes_apart
 from pysciml.algorithms.bdf import ABDF2 as ABDF2
-from pysciml.algorithms.bdf import DABDF2 as DABDF2
 from pysciml.algorithms.bdf import DFBDF as DFBDF
 from pysciml.algorithms.bdf import FBDF as FBDF
 from pysciml.algorithms.bdf import MEBDF2 as MEBDF2
@@ -38,7 +37,6 @@ from pysciml.algorithms.bdf import QBDF2 as QBDF2
 from pysciml.algorithms.bdf import QNDF as QNDF
 from pysciml.algorithms.bdf import QNDF1 as QNDF1
 from pysciml.algorithms.bdf import QNDF2 as QNDF2
-from pysciml.algorithms.bdf import DImplicitEuler as DImplicitEuler
 from pysciml.algorithms.explicit_rk import BS3 as BS3
 from pysciml.algorithms.explicit_rk import BS5 as BS5
 from pysciml.algorithms.explicit_rk import DP5 as DP5

@@ -89,23 +89,3 @@ class DFBDF(
     reference='Shampine, "Solving 0 = F(t, y(t), y\'(t)) in Matlab", J. Numer. Math. 10 (2002)',
 ):
     """`FBDF` for fully implicit problems: solves a `DAEProblem`, or a mass matrix, by its residual, as `IDA` does."""
-
-
-class DABDF2(
-    BDF,
-    order=2,
-    residual=True,
-    reference='Celaya, Aguirrezabala and Chatzipantelidis, "Implementation of an adaptive BDF2 formula and comparison '
-    'with the MATLAB ode15s", Procedia Comput. Sci. 29 (2014)',
-):
-    """`ABDF2` for fully implicit problems, by their residual, at loose tolerances."""
-
-
-class DImplicitEuler(
-    BDF,
-    order=1,
-    residual=True,
-    reference='Brenan, Campbell and Petzold, "Numerical Solution of Initial-Value Problems in Differential-Algebraic '
-    'Equations", SIAM (1996)',
-):
-    """Implicit Euler for fully implicit problems, by their residual, at very loose tolerances."""
