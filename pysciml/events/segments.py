@@ -330,6 +330,9 @@ class _Path:
 
     def _dense(self, times: torch.Tensor) -> Any:
         """Left of an event at its time, as what is saved."""
+        if not self.stretches:
+            raise InvalidInputError("sol(t) needs a solve that has gone on from its start.",
+                                    got=f"an event that ended it at t0 = {self.t0:g}", fix="sol.u[-1]")  # fmt: skip
         ends = self.ahead * np.array([s.stop for s in self.stretches[:-1]])
         which = torch.from_numpy(np.searchsorted(ends, self.ahead * times.detach().cpu().numpy(), side="left"))
         parts, places = [], []

@@ -46,7 +46,8 @@ def test_an_event_at_the_end_of_the_span(alg, options):
     seen = ps.ContinuousCallback(lambda t, u: t - 3.0, lambda t, u: u + 1.0)
     sol = ps.solve(decay(), alg, callback=seen, saveat=[3.0], **TIGHT, **options)
     assert sol.u.item() == pytest.approx(math.exp(-3), abs=1e-8)
-    assert len(sol.events) <= 1
+    assert [e.t.item() for e in sol.events] == [3.0]
+    assert sol.events[0].after.item() == pytest.approx(math.exp(-3) + 1, abs=1e-8)
 
 
 @pytest.mark.parametrize("reltol", [1e-3, 1e-4, 1e-6])

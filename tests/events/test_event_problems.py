@@ -91,3 +91,43 @@ def test_other_problems_say_what_to_do():
     split = ps.SplitODEProblem(lambda t, u: -u, lambda t, u: 0 * u, number([1.0]), (0.0, 1.0))
     with pytest.raises(ps.UnsupportedError, match=r"no problem in parts[\s\S]*ODEProblem"):
         ps.solve(split, callback=stop, **EMBEDDED)
+
+
+@pytest.mark.parametrize("engine", ["embedded", pytest.param("julia", marks=pytest.mark.julia)])
+def test_ensembles(engine):
+    """Each member meets its own events."""
+    heights, r = number([2.0, 1.0], True), number(0.8, True)
+    g = number(9.81)
+    many = ps.EnsembleProblem(ball(number(1.0), g, 1.0), u0=torch.stack([heights, 0 * heights], dim=1))
+    sol = ps.solve_ensemble(many, ps.CVODE_BDF(), saveat=[0.1, 1.0], callback=bounce(r), engine=engine, **TIGHT)
+    assert [len(events) for events in sol.events] == [1, 1]
+    for k in range(2):
+        assert_same(sol.u[k, 1, 0], bounced(heights[k], g, r, 1.0), (heights, r))
+
+
+def test_ensembles_say_what_they_cannot():
+    many = ps.EnsembleProblem(decay(), u0=number([[1.0], [2.0]]))
+    for executor in ("processes", "threads"):
+        with pytest.raises(ps.UnsupportedError, match=r"the serial executor alone[\s\S]*executor=\"serial\""):
+            ps.solve_ensemble(many, callback=ps.PresetTimeCallback([1.0]), executor=executor)
+    with pytest.raises(ps.UnsupportedError, match="no event can end one"):
+        ps.solve_ensemble(many, callback=ps.PresetTimeCallback([1.0], terminate=True))
+
+
+def test_a_solver_that_fails_after_an_event_does_not_matter():
+    prob = ps.ODEProblem(lambda t, u: u**2, number([1.0]), (0.0, 2.0))
+    for level in (3.0, 30.0):
+        stop = ps.ContinuousCallback(lambda t, u, level=level: u[0] - level, terminate=True)
+        for alg in (ps.CVODE_BDF(), ps.DP5()):
+            sol = ps.solve(prob, alg, callback=stop, **TIGHT, **EMBEDDED)
+            assert sol.t[-1].item() == pytest.approx(1 - 1 / level, abs=1e-7)
+    with pytest.raises(ps.SolveError, match="stopped at t = "):
+        ps.solve(prob, ps.CVODE_BDF(), callback=ps.ContinuousCallback(lambda t, u: u[0] + 1), **TIGHT, **EMBEDDED)
+
+
+def test_a_dose_at_the_start_may_end_the_solve():
+    stop = ps.PresetTimeCallback([0.0], lambda t, u: 2 * u, terminate=True)
+    sol = ps.solve(decay(), ps.DP5(), callback=stop, saveat=[0.0, 1.0], **EMBEDDED)
+    assert (sol.t.tolist(), sol.u.ravel().tolist()) == ([0.0, 0.0], [1.0, 2.0])
+    with pytest.raises(ps.InvalidInputError, match=r"gone on from its start[\s\S]*sol.u\[-1\]"):
+        sol(0.0)
