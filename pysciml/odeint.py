@@ -14,7 +14,6 @@ A solver that gives up raises `SolveError` with the time reached, where torchdif
 
 from __future__ import annotations
 
-import functools
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -456,23 +455,22 @@ def _compiled(func, y0, t, rtol, atol, alg: Algorithm, options, event_fn, sensea
         return _map(lambda x: x[None], y0)
     reltol, abstol = _tolerances(y0, rtol, atol)
     steps = _steps(alg, options)
-    run = functools.partial(solve, alg=alg, reltol=reltol, abstol=abstol, sensealg=sensealg, **steps)
+    common: dict[str, Any] = {"reltol": reltol, "abstol": abstol, "sensealg": sensealg, **steps}
     if event_fn is None:
-        return run(ODEProblem(func, y0, (t[0], t[-1])), saveat=t).u
-    event_t, y = _until_event(run, func, y0, t, event_fn, alg)
+        return solve(ODEProblem(func, y0, (t[0], t[-1])), alg, saveat=t, **common).u
+    event_t, y = _until_event(func, y0, t, event_fn, alg, {"maxiters": _MAX_STEPS_TO_AN_EVENT} | common)
     return _event_time(func, event_fn, y0, t[0], event_t, y), y
 
 
-def _until_event(run: Callable, func: Callable, y0: State, t: torch.Tensor, event_fn: Callable, alg: Algorithm) -> Any:
+def _until_event(func: Callable, y0: State, t: torch.Tensor, event_fn: Callable, alg: Algorithm, common: dict) -> Any:
     """The event's time, and the states there and at the start with the gradients that they have at fixed times."""
-    run = functools.partial(run, **({"maxiters": _MAX_STEPS_TO_AN_EVENT} if "maxiters" not in run.keywords else {}))
     start, way = t[0].detach().double(), (t[-1] - t[0]).detach().double()
     with torch.no_grad():
         count = torch.as_tensor(event_fn(t[0].to(_parts(y0)[0].dtype), y0)).numel()
     stop = VectorContinuousCallback(lambda t, y: event_fn(t, y).reshape(-1), None, count, terminate=True)
     for k in range(_DOUBLINGS):
         end = (start + way * 2.0 ** (k - 6)).item()
-        sol = run(ODEProblem(func, y0, (t[0], end)), callback=stop)
+        sol = solve(ODEProblem(func, y0, (t[0], end)), alg, callback=stop, **common)
         if sol.events:
             when = sol.events[-1].t.detach()
             parts = [torch.stack(pair) for pair in zip(_parts(y0), _parts(sol(when)), strict=True)]

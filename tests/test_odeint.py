@@ -359,7 +359,7 @@ def test_compiled_algorithms_find_torchdiffeq_s_event(interface, method, engine)
 
 @pytest.mark.parametrize(("method", "engine"), EVENT_METHODS)
 def test_compiled_algorithms_search_far_near_and_backwards(method, engine):
-    """A tuple state, from zero and away from it: the first of two events, a thousandth and a thousand from the start."""
+    """A tuple state, from zero and away from it: the first of two, a thousandth and a thousand from the start."""
     for k in (1e3, 1e-3):
         rate, t0 = torch.tensor(k, requires_grad=True), torch.tensor(0.5, requires_grad=True)
         with ps.config.override(engine=engine):

@@ -6,7 +6,7 @@ import math
 
 import pytest
 import torch
-from event_cases import EMBEDDED, TIGHT, assert_same, ball, bounce, bounced, decay, every, number, oscillator
+from event_cases import TIGHT, assert_same, ball, bounce, bounced, decay, every, number, oscillator
 from finite_differences import gradient, relative_error
 
 import pysciml as ps

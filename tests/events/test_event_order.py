@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 
 import pytest
-import torch
-from event_cases import EMBEDDED, TIGHT, ball, bounce, decay, every, number, oscillator
+from event_cases import TIGHT, ball, bounce, decay, every, number, oscillator
 
 import pysciml as ps
 

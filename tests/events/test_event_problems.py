@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 import pytest
 import torch
 from event_cases import EMBEDDED, TIGHT, assert_same, ball, bounce, bounced, decay, number

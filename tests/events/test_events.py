@@ -9,6 +9,7 @@ from event_cases import EMBEDDED, TIGHT, decay, every, number
 import pysciml as ps
 from pysciml.events import segments
 
+
 @every
 def test_bouncing_ball(alg, options):
     h, g, r = number(2.0, True), number(9.81, True), number(0.9, True)

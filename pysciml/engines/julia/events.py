@@ -49,6 +49,6 @@ def arguments(request: Request, model, alg, watch: Watch) -> tuple:
     abstol = np.atleast_1d(np.asarray(request.abstol, float))
     return (
         can_go_on(request), model, julia_algorithm(alg), request.u0, request.p, mass, request.t0, request.t1,
-        request.reltol, abstol, bridge.steps(request), conditions(request, watch), watch.p, watch.sides, watch.bands, watch.kinds,
-        watch.points,
+        request.reltol, abstol, bridge.steps(request), conditions(request, watch), watch.p, watch.sides, watch.bands,
+        watch.kinds, watch.points,
     )  # fmt: skip
