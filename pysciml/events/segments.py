@@ -273,14 +273,6 @@ class _Path:
         mass = self.prob.mass_matrix
         if mass is None or all(bool((m != 0).all()) for m in pytree.tree_leaves(mass)):
             return u
-        with torch.no_grad():
-            found = self._started(u, _number(t))
-        # Their values first: the derivative in t0 is that of f at the start, which must be on the solution.
-        start = pytree.tree_map(lambda m, x, new: torch.where(m == 0, new, x), mass, u, found)
-        return self._started(start, t)
-
-    def _started(self, u: Any, t: Any) -> Any:
-        """The first state of a short solve from u."""
         end = _number(t) + 1e-6 * (self.t1 - self.t0)
         ends = [torch.as_tensor(x, dtype=self.ts.dtype, device=self.ts.device).reshape(1) for x in (t, end)]
         short = self.machine.run(self.prob.remake(u0=u, tspan=(t, end)), torch.cat(ends), None)

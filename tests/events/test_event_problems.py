@@ -51,6 +51,15 @@ def test_algebraic_variables_follow_a_dose(alg, options):
         assert_same(sol.u[0, j], factor * exact, given)
 
 
+@every_dae
+def test_a_start_that_does_not_fit_has_the_gradient_of_its_time(alg, options):
+    """No event: what a stretch after one builds on."""
+    t0, k = given = number(0.3, True), number(1.25, True)
+    sol = ps.solve(index_one(k, 1.0).remake(tspan=(t0, 1.0)), alg, saveat=[1.0], **TIGHT, **options)
+    for j, factor in enumerate([1.0, k]):
+        assert_same(sol.u[0, j], factor * torch.exp(k * (t0 - 1.0)), given)
+
+
 @pytest.mark.julia
 @pytest.mark.parametrize("alg", [ps.Tsit5(), ps.Vern7()], ids=lambda a: a.name)
 def test_a_julia_source(alg):
