@@ -53,7 +53,15 @@ class ContinuousCallback(Callback):
         interp_points: how often a step is looked at between its ends: a condition that crosses zero twice between two
             looks goes unseen. In the embedded engine, which does not see the steps, 20 times as often between events.
 
-    A solution that only touches zero has no derivative of its event time: its gradient raises.
+    "From negative to positive" is meant along the solve, also where that goes backwards in time. In a DAE the algebraic
+    variables are made to fit the others after the affect.
+
+    Raises:
+        InvalidInputError: something that cannot be called, no condition, another direction, `interp_points` below 1;
+            from `solve`, a condition of several values, or an affect whose state is not as u0 is. SolveError: from
+            `solve`, more than 10 000 events; from `backward()`, an event where the solution only touches zero, whose
+            time has no derivative. UnsupportedError: from `solve`, what goes with no events: transforms of torch.func,
+            complex numbers, problems in parts, `tstops`, `save_idxs`; and second derivatives through an event's time.
 
     Example:
         >>> import torch, pysciml as ps
@@ -62,7 +70,7 @@ class ContinuousCallback(Callback):
         >>> prob = ps.ODEProblem(fall, torch.tensor([2.0, 0.0], dtype=torch.float64), (0.0, 1.5))
         >>> sol = ps.solve(prob, callback=bounce, saveat=[1.0, 1.5])
         >>> round(sol.events[0].t.item(), 4), round(sol.u[-1, 0].item(), 4)
-        (0.6386, 1.2222)
+        (0.6386, 1.2167)
     """
 
     condition: Callable
@@ -86,6 +94,9 @@ class VectorContinuousCallback(Callback):
         condition: as of `ContinuousCallback`, but a tensor of shape (length,).
         affect: `affect(t, u, index)` or `affect(t, u, p, index)`; `index`, an int, says which condition crossed zero.
         length: how many conditions there are. The rest as of `ContinuousCallback`.
+
+    Raises:
+        InvalidInputError: a length below 1; from `solve`, a condition of another length. The rest as there.
 
     Example:
         >>> import torch, pysciml as ps
@@ -122,6 +133,22 @@ class DiscreteCallback(Callback):
     Args:
         condition: `condition(t, u)` or `condition(t, u, p)`, a boolean tensor of one value.
         affect, terminate: as of `ContinuousCallback`.
+
+    Raises:
+        UnsupportedError: from `solve`, in the embedded engine, which does not see the steps. The rest as of
+            `ContinuousCallback`.
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> low = ps.DiscreteCallback(lambda t, u: u[0] < 0.5, terminate=True)
+        >>> prob = ps.ODEProblem(lambda t, u: -u, torch.ones(1, dtype=torch.float64), (0.0, 3.0))
+        >>> try:
+        ...     ps.solve(prob, ps.CVODE_BDF(), engine="embedded", callback=low)
+        ... except ps.UnsupportedError as error:
+        ...     print(error.what)
+        a DiscreteCallback looks at the solver's steps, which this solver does not show.
+
+    With Julia there, `ps.solve(prob, ps.Tsit5(), engine="julia", callback=low)` ends at the first step below 0.5.
     """
 
     condition: Callable
@@ -137,6 +164,9 @@ class PresetTimeCallback(Callback):
         times: a number, a list, or a (k,) tensor, which may require grad: the gradient says when a dose is best given.
             Times outside the span never come. At t0 the state is saved before the affect.
         affect, terminate: as of `ContinuousCallback`.
+
+    Raises:
+        InvalidInputError: times that are no finite numbers, or in two dimensions. The rest as of `ContinuousCallback`.
 
     Example:
         >>> import torch, pysciml as ps
@@ -164,6 +194,12 @@ class PresetTimeCallback(Callback):
 @dataclass(frozen=True, eq=False, init=False)
 class CallbackSet:
     """Several callbacks in one solve. Of those that come at one time the first given acts first.
+
+    Args:
+        callbacks: callbacks, sets, or lists of them.
+
+    Raises:
+        InvalidInputError: something else among them.
 
     Example:
         >>> import torch, pysciml as ps

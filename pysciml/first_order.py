@@ -26,6 +26,14 @@ def first_order_only(
     return [None if g is None else next(refused) for g in grads]
 
 
+_DIRECT = {"expected": "DirectAdjoint, which has them",
+           "fix": "pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint())"}  # fmt: skip
+_INSTEAD = {
+    "an event": {"expected": "the first derivative, or differences of it",
+                 "fix": "(gradient(p + h) - gradient(p - h)) / (2 * h)"},
+}  # fmt: skip
+
+
 class _Refusal(torch.autograd.Function):
     @staticmethod
     def forward(ctx, name: str, count: int, *tensors: torch.Tensor):
@@ -36,8 +44,7 @@ class _Refusal(torch.autograd.Function):
     def backward(ctx, *grads):
         raise UnsupportedError(
             f"second derivatives through {ctx.name} are not available.",
-            got="create_graph=True and a second backward()", expected="DirectAdjoint, which has them",
-            fix="pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint())",
+            got="create_graph=True and a second backward()", **_INSTEAD.get(ctx.name, _DIRECT),
         )  # fmt: skip
 
 

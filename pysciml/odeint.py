@@ -24,9 +24,10 @@ import torch
 
 from pysciml import first_order
 from pysciml.algorithms import Algorithm, by_name
+from pysciml.callbacks import VectorContinuousCallback
 from pysciml.engines.embedded import torchdiffeq_methods as native
 from pysciml.engines.embedded.eager import Progress, moved
-from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.problems import ODEProblem
 from pysciml.rhs import captured
 from pysciml.sensitivity import GaussAdjoint
@@ -39,6 +40,7 @@ Method = str | Algorithm | None
 _RTOL, _ATOL = 1e-7, 1e-9
 _OPTIONS = {"first_step": "dt", "max_step": "dtmax", "max_num_steps": "maxiters"}
 _MAX_STEPS_TO_AN_EVENT = 100_000
+_DOUBLINGS = 48  # of the way that is searched for an event
 
 
 def odeint(
@@ -66,7 +68,7 @@ def odeint(
         options: torchdiffeq's options of the method. Compiled algorithms know `first_step`, `max_step` and
             `max_num_steps`.
         event_fn: `event_fn(t, y)`; the solve ends where it crosses zero, and `t` is (2,): the start, and a time on the
-            side to go to. Only with torchdiffeq's methods.
+            side to go to. Compiled algorithms look first from 1/64 of that way on, and double it until the event comes.
 
     Returns:
         (k, *y0.shape), or a tuple of them; with `event_fn`, `(event_t, solution)`, the solution at start and event.
@@ -74,7 +76,7 @@ def odeint(
 
     Raises:
         InvalidInputError: an unknown method (did you mean), times out of order, an integer state.
-        UnsupportedError: an option, an event or a tolerance the algorithm cannot take. SolveError: it gave up.
+        UnsupportedError: an option or a tolerance the algorithm cannot take. SolveError: it gave up.
 
     Example:
         >>> import torch, pysciml as ps
@@ -171,7 +173,8 @@ def odeint_event(
         total ones, those of the event time in tensors that `event_fn` captures included; second derivatives raise.
 
     Raises:
-        As `odeint`; SolveError after 100 000 steps without an event, unless `options` has `max_num_steps`.
+        As `odeint`; SolveError after 100 000 steps without an event, unless `options` has `max_num_steps`, and with
+        compiled algorithms where none has come up to t = 2e12.
 
     Example:
         >>> import torch, pysciml as ps
@@ -200,7 +203,9 @@ def _event_time(func, event_fn, y0, t0: torch.Tensor, event_t: torch.Tensor, y: 
     """The event time with its gradient, by one Newton step on c(t, y(t)) = 0 from its root; the value stays."""
     when, state = event_t.detach(), _last(y)
     dtype = _parts(y)[0].real.dtype
-    signs = torch.sign(event_fn(t0.detach().to(dtype), _map(torch.Tensor.detach, y0))).detach()
+    with torch.no_grad():
+        sides = [event_fn(t.to(dtype), y).detach() for t, y in ((t0.detach(), y0), (when, state))]
+        signs = torch.sign(torch.where(sides[0] == 0, sides[1], sides[0]))  # of one that starts with zero, a later one
 
     def condition(t: torch.Tensor, y: State) -> torch.Tensor:
         return torch.min(event_fn(t, y) * signs)
@@ -441,12 +446,7 @@ def _adjoint_options(flat: torch.Tensor) -> dict[str, Any] | None:
 # Compiled algorithms
 
 
-def _compiled(func, y0, t, rtol, atol, alg: Algorithm, options, event_fn, sensealg: GaussAdjoint) -> State:
-    if event_fn is not None:
-        raise UnsupportedError(
-            f"`{alg.name}` cannot stop at an event here.", got="event_fn",
-            expected="torchdiffeq's methods: dopri5, tsit5, rk4, ...", fix='method="dopri5"',
-        )  # fmt: skip
+def _compiled(func, y0, t, rtol, atol, alg: Algorithm, options, event_fn, sensealg: GaussAdjoint) -> Any:
     if any(x.is_complex() for x in _parts(y0)):
         raise UnsupportedError(f"`{alg.name}` solves real states.", got=str(_parts(y0)[0].dtype),
                                expected="torchdiffeq's methods, or real and imaginary part as two",
@@ -455,8 +455,30 @@ def _compiled(func, y0, t, rtol, atol, alg: Algorithm, options, event_fn, sensea
         return _map(lambda x: x[None], y0)
     reltol, abstol = _tolerances(y0, rtol, atol)
     steps = _steps(alg, options)
-    problem = ODEProblem(func, y0, (t[0], t[-1]))
-    return solve(problem, alg, saveat=t, reltol=reltol, abstol=abstol, sensealg=sensealg, **steps).u
+    common: dict[str, Any] = {"reltol": reltol, "abstol": abstol, "sensealg": sensealg, **steps}
+    if event_fn is None:
+        return solve(ODEProblem(func, y0, (t[0], t[-1])), alg, saveat=t, **common).u
+    event_t, y = _until_event(func, y0, t, event_fn, alg, {"maxiters": _MAX_STEPS_TO_AN_EVENT} | common)
+    return _event_time(func, event_fn, y0, t[0], event_t, y), y
+
+
+def _until_event(func: Callable, y0: State, t: torch.Tensor, event_fn: Callable, alg: Algorithm, common: dict) -> Any:
+    """The event's time, and the states there and at the start with the gradients that they have at fixed times."""
+    start, way = t[0].detach().double(), (t[-1] - t[0]).detach().double()
+    with torch.no_grad():
+        count = torch.as_tensor(event_fn(t[0].to(_parts(y0)[0].dtype), y0)).numel()
+    stop = VectorContinuousCallback(lambda t, y: event_fn(t, y).reshape(-1), None, count, terminate=True)
+    for k in range(_DOUBLINGS):
+        end = (start + way * 2.0 ** (k - 6)).item()
+        sol = solve(ODEProblem(func, y0, (t[0], end)), alg, callback=stop, **common)
+        if sol.events:
+            when = sol.events[-1].t.detach()
+            parts = [torch.stack(pair) for pair in zip(_parts(y0), _parts(sol(when)), strict=True)]
+            return when.to(t), parts[0] if isinstance(y0, torch.Tensor) else tuple(parts)
+    raise SolveError(
+        f"no event came from t = {start.item():g} on, as far as {alg.name} went.", retcode=ReturnCode.MaxIters, t=end,
+        got=f"no change of sign up to t = {end:g}", fix="event_fn that crosses zero, or reverse_time=True",
+    )  # fmt: skip
 
 
 def _tolerances(y0: State, rtol: Tolerance, atol: Tolerance) -> tuple[float | None, Any]:

@@ -31,10 +31,16 @@ def test_docstring_examples(name):
 def test_the_readme_example_runs():
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
+    fitted = 0
     for block in blocks:
         scope: dict = {}
         exec(block, scope)  # noqa: S102 - it is our own text
-        assert all(p.grad is not None for p in scope["model"].parameters())
+        if "model" in scope:
+            assert all(p.grad is not None for p in scope["model"].parameters())
+            fitted += 1
+        else:
+            assert scope["start"].grad.abs().min() > 0
+    assert fitted
 
 
 def test_the_readme_names_only_what_is_there():

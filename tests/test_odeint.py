@@ -182,7 +182,6 @@ def test_compiled_algorithms_keep_the_small_print(method):
 def test_compiled_algorithms_refuse_what_they_cannot_do(method):
     y0, t = torch.ones(2), times()
     refused = {
-        "cannot stop at an event": {"event_fn": lambda t, y: y[0] - 0.5},
         "`step_size` is an option for another algorithm": {"options": {"step_size": 0.1}},
         "one rtol for all states": {"rtol": torch.tensor([1e-3, 1e-4])},
     }
@@ -288,7 +287,7 @@ def fall(gravity: torch.Tensor):
 
 
 @interfaces
-@pytest.mark.parametrize("method", ["dopri5", "tsit5", "rk4"])
+@pytest.mark.parametrize("method", ["dopri5", "tsit5", "rk4", "CVODE_BDF"])
 def test_the_time_of_an_event_has_every_gradient(interface, method):
     """A fall from h to a floor takes sqrt(2 (h - floor) / g), at speed sqrt(2 g (h - floor))."""
     g, h, floor, t0 = (torch.tensor(x, requires_grad=True) for x in (9.81, 2.0, 0.5, 1.0))
@@ -331,6 +330,76 @@ def test_the_first_of_several_events_of_a_tuple_state_backwards():
     assert abs(slope.item() - math.log(2) / 0.25) < 1e-5
     (slope,) = torch.autograd.grad(y[1].sum(), k)
     assert abs(slope.item() - 2 * math.log(2) / 0.25) < 1e-5
+
+
+EVENT_METHODS = [
+    *(pytest.param(name, "embedded", id=name) for name in COMPILED),
+    *(pytest.param(alg, "julia", id=f"julia-{alg.name}", marks=pytest.mark.julia)
+      for alg in (ps.Vern7(), ps.Rodas5P(), ps.CVODE_BDF())),
+]  # fmt: skip
+
+
+@interfaces
+@pytest.mark.parametrize(("method", "engine"), EVENT_METHODS)
+def test_compiled_algorithms_find_torchdiffeq_s_event(interface, method, engine):
+    """Its bouncing ball, with the gradients that torchdiffeq has: it has none in what `event_fn` captures."""
+    tight, found = {"rtol": 1e-10, "atol": 1e-11}, []
+    theirs = {"odeint_interface": torchdiffeq.odeint, **tight}
+    ours = {"odeint_interface": interface, "method": method, **tight}
+    for call, options in ((torchdiffeq.odeint_event, theirs), (odeint_event, ours)):
+        g, h = inputs = [torch.tensor(x, requires_grad=True) for x in (9.81, 2.0)]
+        with ps.config.override(engine=engine):
+            t, y = call(fall(g), torch.stack([h, torch.zeros(())]), torch.tensor(1.0),
+                        event_fn=lambda t, y: y[0] - 0.5, **options)  # fmt: skip
+            loss = t**2 + y[1, 1] + y[0, 0] * y[1, 0]
+            found.append([t, y, *torch.autograd.grad(loss, inputs)])
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(("method", "engine"), EVENT_METHODS)
+def test_compiled_algorithms_search_far_near_and_backwards(method, engine):
+    """A tuple state, from zero and away from it: the first of two, a thousandth and a thousand from the start."""
+    for k in (1e3, 1e-3):
+        rate, t0 = torch.tensor(k, requires_grad=True), torch.tensor(0.5, requires_grad=True)
+        with ps.config.override(engine=engine):
+            t, (x, y) = odeint_event(
+                lambda t, u, rate=rate: (-rate * u[0], torch.ones_like(u[1])), (torch.tensor(1.0), torch.zeros(2)), t0,
+                event_fn=lambda t, u, k=k: torch.stack([u[0] - 2.0, u[1][0] + 100.0 / k]), reverse_time=True,
+                method=method, rtol=1e-9, atol=1e-10,
+            )  # fmt: skip
+            slopes = [torch.autograd.grad(z, (rate, t0), retain_graph=True) for z in (t, y[1, 0])]
+        assert abs((t.item() - 0.5) * k + math.log(2)) < 1e-6
+        assert abs(x[1].item() - 2.0) < 1e-6
+        assert abs(y[1, 0].item() * k + math.log(2)) < 1e-6
+        for (by_rate, by_start), start in zip(slopes, (1.0, 0.0), strict=True):
+            assert abs(by_rate.item() * k**2 - math.log(2)) < 1e-5
+            assert abs(by_start.item() - start) < 1e-5
+
+
+@compiled
+def test_compiled_algorithms_stop_before_a_singularity(method):
+    t, y = odeint_event(lambda t, y: y**2, torch.ones(1), torch.tensor(0.0), event_fn=lambda t, y: y[0] - 50.0,
+                        method=method, rtol=1e-9)  # fmt: skip
+    assert abs(t.item() - 0.98) < 1e-6
+    assert abs(y[1].item() - 50.0) < 1e-4
+
+
+@compiled
+def test_compiled_algorithms_say_that_no_event_came(method):
+    for f, way in ((lambda t, y: -y, {}), (lambda t, y: torch.cos(t) * y, {"options": {"max_num_steps": 500}})):
+        with pytest.raises(ps.SolveError) as info:
+            odeint_event(f, torch.ones(1), torch.tensor(0.0), event_fn=lambda t, y: y[0] + 1, method=method, **way)
+        assert info.value.retcode is ps.ReturnCode.MaxIters
+
+
+def test_an_event_function_that_starts_with_zero_is_met_when_it_comes_back():
+    v = torch.tensor(3.0, requires_grad=True)
+    t, _ = odeint_event(fall(torch.tensor(9.81)), torch.stack([torch.zeros(()), v]), torch.tensor(0.0),
+                        event_fn=lambda t, y: y[0], method="CVODE_BDF", rtol=1e-9, atol=1e-10)  # fmt: skip
+    assert abs(t.item() - 6 / 9.81) < 1e-6
+    (slope,) = torch.autograd.grad(t, v)
+    assert abs(slope.item() - 2 / 9.81) < 1e-6
 
 
 def test_second_derivatives_of_an_event_are_refused():

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from pysciml.engines.base import AT_STEPS, Met, Watch
-from pysciml.errors import UnsupportedError
+from pysciml.errors import SolveError, UnsupportedError
 
 _LOOKS = 20  # times `points`, over the span that is left
 States = Callable[[np.ndarray], np.ndarray]
@@ -26,17 +27,15 @@ def on_grid(states: States, values: Values, watch: Watch, t0: float, t1: float) 
             got="DiscreteCallback in the embedded engine", expected="ContinuousCallback or PresetTimeCallback",
             fix='engine="julia", which has it (get Julia: python -m pysciml julia install)',
         )  # fmt: skip
-    times = np.linspace(t0, t1, _LOOKS * watch.points + 1)[1:]
+    times, rows, stopped = _as_far_as_it_goes(states, t0, t1, _LOOKS * watch.points)
     sides, bands, largest = watch.sides.copy(), watch.bands.copy(), np.zeros(watch.sides.size)
     before = t0
-    for t, u in zip(times.tolist(), states(times), strict=True):
+    for t, u in zip(times.tolist(), rows, strict=True):
         now = values(t, u)
         largest = np.maximum(largest, np.abs(now))
         bands[np.abs(now) > bands] = 0
-        roots = {
-            k: _root(states, values, k, sides[k], before, t, t0)
-            for k in _crossing(now, np.where(bands > 0, 0, sides), watch.kinds)
-        }
+        crossing = _crossing(now, np.where(bands > 0, 0, sides), watch.kinds)
+        roots = {k: _root(states, values, k, sides[k], before, t, t0) for k in crossing}
         found = {k: root for k, root in roots.items() if root is not None}
         if found:
             first = min(found.values(), key=lambda root: abs(root - t0))
@@ -44,7 +43,22 @@ def on_grid(states: States, values: Values, watch: Watch, t0: float, t1: float) 
             return Met(first, tuple(k for k, root in found.items() if abs(root - first) <= near), largest)
         sides = np.where((now == 0) | (bands > 0), sides, np.sign(now).astype(int))
         before = t
+    if stopped is not None:
+        raise stopped
     return Met(t1, (), largest)
+
+
+def _as_far_as_it_goes(states: States, t0: float, t1: float, looks: int) -> tuple[np.ndarray, np.ndarray, Any]:
+    """Times and states in (t0, t1], and the error of a solver that does not come to t1, which an event may spare it."""
+    times = np.linspace(t0, t1, looks + 1)[1:]
+    try:
+        return times, states(times), None
+    except SolveError as error:
+        if not 0 < (error.t - t0) / (t1 - t0) <= 1:
+            raise
+        times = np.linspace(t0, t0 + 0.999 * (error.t - t0), looks + 1)[1:]
+        stopped = error
+    return times, states(times), stopped
 
 
 def _crossing(values: np.ndarray, sides: np.ndarray, kinds: np.ndarray) -> list[int]:
@@ -70,4 +84,5 @@ def _root(states: States, values: Values, k: int, side: int, a: float, b: float,
         b, share = x, share / 2
     if first is None:  # it left its side at `a`, to rounding: a crossing, unless the solve starts there
         return None if start == t0 else start
-    return float(brentq(value, first, b, xtol=4 * np.spacing(abs(b)), rtol=1e-15 * 4))
+    # A flat crossing, as of a cube, takes many steps.
+    return float(brentq(value, first, b, xtol=4 * np.spacing(abs(b)), rtol=4e-15, maxiter=1000))

@@ -28,7 +28,9 @@ def one_by_one(ensemble: EnsembleProblem, alg: Any, show: Silence, **options: An
     members = [nothing if isinstance(x, SolveError) else x.u for x in found]
     u = pytree.tree_map(lambda *xs: torch.stack(xs), *members)
     failures = [FailedTrajectory.of(i, x) for i, x in enumerate(found) if isinstance(x, SolveError)]
-    return EnsembleSolution(ts, u, ensemble, failures, together([x.stats for x in found if isinstance(x, Solution)]))
+    stats = together([x.stats for x in found if isinstance(x, Solution)])
+    events = [x.events if isinstance(x, Solution) else () for x in found]
+    return EnsembleSolution(ts, u, ensemble, failures, stats, events)
 
 
 def _attempt(prob: ODEProblem, alg: Any, options: dict[str, Any]) -> Solution | SolveError:

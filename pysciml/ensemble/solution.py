@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from pysciml.errors import SolveError
 from pysciml.problems import EnsembleProblem
-from pysciml.solution import ReturnCode, Stats
+from pysciml.solution import Event, ReturnCode, Stats
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,7 @@ class EnsembleSolution:
         t: (k,) the saved times. u: the saved states in the structure of `u0`, each leaf (N, k, *shape); NaN where a
             trajectory failed.
         prob: the ensemble. failures: those that failed, in order, with retcode, time and message.
-        stats: what the solver counted for all of them together.
+        stats: what the solver counted for all of them together. events: what callbacks met in each (`Event`), if any.
     """
 
     t: torch.Tensor
@@ -47,6 +48,7 @@ class EnsembleSolution:
     prob: EnsembleProblem
     failures: list[FailedTrajectory]
     stats: Stats
+    events: Sequence[Sequence[Event]] = ()
 
     @property
     def retcodes(self) -> list[ReturnCode]:

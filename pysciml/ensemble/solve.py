@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 from pysciml.algorithms import Algorithm, by_name
+from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.control import SaveAt
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.ensemble.solution import EnsembleSolution
-from pysciml.errors import InvalidInputError, PySciMLWarning
+from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
 from pysciml.problems import EnsembleProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve import check_options
@@ -36,6 +37,7 @@ def solve_ensemble(
     dtmax: float | None = None,
     maxiters: int | None = None,
     progress: str | bool | None = None,
+    callback: Callback | CallbackSet | Sequence[Callback] | None = None,
 ) -> EnsembleSolution:
     """Solves every member of an ensemble, each with steps of its own; differentiable like `solve`.
 
@@ -56,6 +58,7 @@ def solve_ensemble(
         ensemble: the problems. executor: as above; None takes threads where they can, else serial.
         alg, saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters: as of `solve`, for every member.
         progress: "auto", "on" or "off", or a boolean; None is `pysciml.config.progress`.
+        callback: events, as of `solve`, but none that terminates; by the serial executor, which None then takes.
 
     Returns:
         The trajectories. One that fails leaves the others: its states are NaN, `failures` tells which, when and why,
@@ -85,6 +88,8 @@ def solve_ensemble(
     check_options(alg, route, **steps)
     options = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
                "route": route, **steps}  # fmt: skip
+    if callback is not None:
+        executor, options["callback"] = "serial", _in_serial(as_set(callback), executor)
     here = executor is None or (isinstance(executor, str) and executor in HERE)
     run = functools.partial(solve_here, way=executor) if here else _sender(executor)
     with closing(how_to_show(progress, len(ensemble))) as show:
@@ -92,6 +97,19 @@ def solve_ensemble(
     if sol.failures:
         _warn(sol)
     return sol
+
+
+def _in_serial(callbacks: CallbackSet, executor: Any) -> CallbackSet:
+    """The events of an ensemble, which one executor can meet."""
+    if executor not in (None, "serial"):
+        raise UnsupportedError("the events of an ensemble are met by the serial executor alone.",
+                               got=f"callback and executor={executor!r:.60}", fix='executor="serial"')  # fmt: skip
+    if any(c.terminate for c in callbacks.callbacks):  # type: ignore[attr-defined]
+        raise UnsupportedError(
+            "an ensemble saves all of its times of each member, so no event can end one.", got="terminate=True",
+            expected="callbacks that go on", fix="[pysciml.solve(ensemble.member(i), callback=callback) for i in ...]",
+        )  # fmt: skip
+    return callbacks
 
 
 def _sender(executor: Any) -> Callable[..., EnsembleSolution]:

@@ -105,7 +105,9 @@ class _Path:
         start = [due for due in self.due if due.at == self.t0]
         if start:
             self._save_start()
-        over = self._fire_preset(start)
+        if start or len(self.conditions):
+            self.u = self._consistent(self.u, self.prob.tspan[0])
+        over = self._happen(self.prob, self.t0, (), start)
         while not over and _number(self.t) != self.t1:
             over = self._stretch()
             if len(self.events) > MAX_EVENTS:
@@ -127,19 +129,22 @@ class _Path:
         end = self.t1 if due is None else due.at
         here = self.prob.remake(u0=self.u, tspan=(self.t, end))
         met = self._search(here)
-        stop, fired = (end, ()) if met is None else (met.t, met.fired)
+        stop, fired = (end, ()) if met is None else (self._settled(met.t, end), met.fired)
         if stop == start:
             raise self._too_many()
         together = [d for d in self.due if d.at == stop]
         preset = together[0].t.to(self.ts) if together else None
-        self.u, self.t = (
-            self._run(here, stop, met, preset),
-            stop if preset is None or not preset.requires_grad else preset,
-        )
+        self.u = self._run(here, stop, met, preset)
+        self.t = stop if preset is None or not preset.requires_grad else preset
         if met is not None:
             self.largest, self.bands = met.largest, self._bands(stop, fired)
-        over = self._fire(here, stop, fired) if fired else False
-        return self._fire_preset(together) or over
+        return self._happen(here, stop, fired, together)
+
+    def _settled(self, t: float, end: float) -> float:
+        """The time of an event; one that is another's or a saved one's to rounding is that one."""
+        places = np.append(self.times, end)
+        nearest = float(places[np.argmin(np.abs(places - t))])
+        return nearest if abs(nearest - t) <= 4 * np.spacing(max(abs(t), abs(self.t1 - self.t0))) else t
 
     def _search(self, here: ODEProblem) -> Met | None:
         if not len(self.conditions):
@@ -159,7 +164,7 @@ class _Path:
             slope = self.machine.slope(here, t, u)
             for k in zero.tolist():
                 rate = along(lambda t, u, k=k: self.conditions.values(t, u, *self.args)[k], t, u, slope)
-                sides[k] = int(torch.sign(rate).item())
+                sides[k] = int(self.ahead * torch.sign(rate).item())
         return sides
 
     def _bands(self, stop: float, fired: tuple[int, ...]) -> np.ndarray:
@@ -206,31 +211,34 @@ class _Path:
 
     # What happens at its end.
 
-    def _fire(self, here: ODEProblem, stop: float, fired: tuple[int, ...]) -> bool:
-        """The affects of conditions that were met. Leaves time and state after them."""
-        row = self.u
-        t, u = self._event(here, stop, row, fired[0])
-        over = False
-        for k in fired:
-            callback, index = self.conditions.owners[k]
-            affect = _affect(callback, self._rises(here, stop, row, k))
-            after = self._affected(callback, affect, t, u, index)
-            self.events.append(Event(t, u, after, callback, index))
-            u, over = after, over or callback.terminate  # type: ignore[attr-defined]
-        self.u = u
-        if t.requires_grad:
-            self.t = t
+    def _happen(self, here: ODEProblem, stop: float, fired: tuple[int, ...], due: list[_Due]) -> bool:
+        """The affects of all that comes at one time, in the order given. Returns whether one of them ends the solve."""
+        row, over = self.u, False
+        coming = [(d.callback, getattr(d.callback, "affect", None), 0, d.t.to(self.ts)) for d in due]
+        if fired:
+            t, self.u = self._event(here, stop, row, fired[0])
+            self.t = t if t.requires_grad else self.t
+            coming += [(*self._of_condition(here, stop, row, k), t) for k in fired]
+        given = list(map(id, self.callbacks.callbacks))
+        for callback, affect, index, t in sorted(coming, key=lambda c: given.index(id(c[0]))):
+            after = self._affected(callback, affect, t, self.u, index)
+            self.events.append(Event(t, self.u, after, callback, index))
+            self.u, over = after, over or callback.terminate  # type: ignore[attr-defined]
         return over
 
+    def _of_condition(self, here: ODEProblem, stop: float, row: Any, k: int) -> tuple[Callback, Callable | None, int]:
+        callback, index = self.conditions.owners[k]
+        return callback, _affect(callback, self._rises(here, stop, row, k)), index
+
     def _rises(self, here: ODEProblem, stop: float, row: Any, k: int) -> bool:
-        """Whether condition k crosses zero from negative to positive at a state."""
+        """Whether condition k crosses zero from negative to positive at a state, along the solve."""
         if self.conditions.kinds[k] != 0:
             return bool(self.conditions.kinds[k] > 0)
         u = pytree.tree_map(torch.Tensor.detach, row)
         rate = along(
             lambda t, u: self.conditions.values(t, u, *self.args)[k], stop, u, self.machine.slope(here, stop, u)
         )
-        return bool(rate > 0)
+        return bool(self.ahead * rate > 0)
 
     def _event(self, here: ODEProblem, stop: float, row: Any, k: int) -> tuple[torch.Tensor, Any]:
         """Time and state of an event with their derivatives."""
@@ -251,15 +259,6 @@ class _Path:
         moved = first_derivative_only("an event", moved)
         return end + moved, pytree.tree_map(lambda x, f: x + f * moved.to(x), row, slope)
 
-    def _fire_preset(self, due: list[_Due]) -> bool:
-        over = False
-        for d in due:
-            t = d.t.to(self.ts)
-            after = self._affected(d.callback, d.callback.affect, t, self.u, 0)  # type: ignore[attr-defined]
-            self.events.append(Event(t, self.u, after, d.callback, 0))
-            self.u, over = after, over or d.callback.terminate  # type: ignore[attr-defined]
-        return over
-
     def _affected(self, callback: Callback, affect: Callable | None, t: torch.Tensor, u: Any, index: int) -> Any:
         if affect is None:
             return u
@@ -267,7 +266,17 @@ class _Path:
         leaf = pytree.tree_leaves(u)[0]
         after = affect(t.to(leaf), u, *self.args, *which)
         self._check_structure(callback, after)
-        return after
+        return self._consistent(after, t)
+
+    def _consistent(self, u: Any, t: Any) -> Any:
+        """A state of a DAE with the algebraic variables that go with the others, as a solve from it starts."""
+        mass = self.prob.mass_matrix
+        if mass is None or all(bool((m != 0).all()) for m in pytree.tree_leaves(mass)):
+            return u
+        end = _number(t) + 1e-6 * (self.t1 - self.t0)
+        ends = [torch.as_tensor(x, dtype=self.ts.dtype, device=self.ts.device).reshape(1) for x in (t, end)]
+        short = self.machine.run(self.prob.remake(u0=u, tspan=(t, end)), torch.cat(ends), None)
+        return pytree.tree_map(lambda x: x[0], short.u)
 
     def _too_many(self) -> SolveError:
         t = _number(self.t)
@@ -313,6 +322,9 @@ class _Path:
 
     def _dense(self, times: torch.Tensor) -> Any:
         """Left of an event at its time, as what is saved."""
+        if not self.stretches:
+            raise InvalidInputError("sol(t) needs a solve that has gone on from its start.",
+                                    got=f"an event that ended it at t0 = {self.t0:g}", fix="sol.u[-1]")  # fmt: skip
         ends = self.ahead * np.array([s.stop for s in self.stretches[:-1]])
         which = torch.from_numpy(np.searchsorted(ends, self.ahead * times.detach().cpu().numpy(), side="left"))
         parts, places = [], []

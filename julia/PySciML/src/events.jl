@@ -75,7 +75,7 @@ function crossed!(w::Watch{T}, integrator, a, b) where {T}
         w.kinds[k] == 2 && continue
         value = w.values[k]
         w.largest[k] = max(w.largest[k], abs(value))
-        abs(value) <= w.bands[k] && continue
+        0 < w.bands[k] >= abs(value) && continue
         w.bands[k] = 0
         side, now = w.sides[k], Int(sign(value))
         if side == 0 || now == side

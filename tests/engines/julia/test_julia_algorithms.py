@@ -173,11 +173,7 @@ def test_a_method_for_other_problems_is_refused(name):
 
 @pytest.mark.parametrize(
     "name",
-    [
-        pytest.param(n, marks=[] if n in QUICK else [pytest.mark.exhaustive])
-        for n in IN_JULIA
-        if REGISTRY[n].dae
-    ],
+    [pytest.param(n, marks=[] if n in QUICK else [pytest.mark.exhaustive]) for n in IN_JULIA if REGISTRY[n].dae],
 )
 def test_a_singular_mass_matrix(name):
     """Robertson's problem with its conservation law for the last equation."""

@@ -4,31 +4,10 @@ import math
 
 import pytest
 import torch
+from event_cases import EMBEDDED, TIGHT, decay, every, number
 
 import pysciml as ps
 from pysciml.events import segments
-
-TIGHT = {"reltol": 1e-10, "abstol": 1e-11}
-ALGS = [
-    pytest.param(ps.CVODE_BDF(), {"engine": "embedded"}, id="bdf"),
-    pytest.param(ps.CVODE_Adams(), {"engine": "embedded"}, id="adams"),
-    pytest.param(ps.DP5(), {"engine": "embedded"}, id="dp5"),
-    *(
-        pytest.param(alg, {"engine": "julia", "route": route}, id=f"{name}-{route}", marks=pytest.mark.julia)
-        for name, alg in [("tsit5", ps.Tsit5()), ("rodas", ps.Rodas5P()), ("jbdf", ps.CVODE_BDF()), ("default", None)]
-        for route in ("compiled", "callback")
-    ),
-]
-every = pytest.mark.parametrize(("alg", "options"), ALGS)
-EMBEDDED = {"engine": "embedded"}
-
-
-def number(x, grad=False):
-    return torch.tensor(x, dtype=torch.float64, requires_grad=grad)
-
-
-def decay():
-    return ps.ODEProblem(lambda t, u: -u, number([1.0]), (0.0, 3.0))
 
 
 @every
