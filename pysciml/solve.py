@@ -20,8 +20,8 @@ from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.config import config
 from pysciml.control import (
     SaveAt,
-    check_reltol,
     check_times,
+    check_tolerances,
     check_transforms,
     every_step,
     in_order,
@@ -285,7 +285,7 @@ def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **s
         )
     engine.check(alg, sensealg, steps.get("dt"), kind(prob.f))
     check_halves(alg, prob)
-    check_reltol(alg, reltol)
+    check_tolerances(alg, reltol, abstol)
     reltol, abstol = (functorch.numbers(x) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
     single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
     return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,

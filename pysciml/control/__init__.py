@@ -10,6 +10,6 @@ from pysciml.control.times import SaveAt as SaveAt
 from pysciml.control.times import check_times as check_times
 from pysciml.control.times import in_order as in_order
 from pysciml.control.times import save_times as save_times
-from pysciml.control.tolerances import check_reltol as check_reltol
+from pysciml.control.tolerances import check_tolerances as check_tolerances
 from pysciml.control.tolerances import tolerances as tolerances
 from pysciml.control.under_transforms import check_transforms as check_transforms

@@ -64,11 +64,18 @@ def _tolerance_per_state(prob: ODEProblem, name: str, value: Any) -> torch.Tenso
     return torch.cat([x.expand(u.shape).reshape(-1) for x, u in zip(tensors, u_leaves, strict=True)])
 
 
-def check_reltol(alg: Algorithm, reltol: Any) -> None:
-    """Raises `UnsupportedError` if the solver takes one reltol for all states, and got one each.
+def check_tolerances(alg: Algorithm, reltol: Any, abstol: Any) -> None:
+    """Raises `UnsupportedError` if the solver takes one tolerance for all states, and got one each.
 
-    SUNDIALS has one; implicit solvers of OrdinaryDiffEq.jl hand theirs on to LinearSolve.jl, which takes a number.
+    SUNDIALS has one reltol; implicit solvers of OrdinaryDiffEq.jl hand theirs on to LinearSolve.jl, which takes a
+    number. OrdinaryDiffEqFIRK keeps both as numbers.
     """
+    if isinstance(abstol, torch.Tensor) and alg.package == "OrdinaryDiffEqFIRK":
+        raise UnsupportedError(
+            f"`{alg.name}` takes one abstol for all states.", got=f"{abstol.numel()} of them",
+            expected="one; or another implicit solver: Rodas5P, FBDF, KenCarp4",
+            fix="pysciml.solve(prob, pysciml.Rodas5P(), abstol=...)",
+        )  # fmt: skip
     if isinstance(reltol, torch.Tensor) and (alg.package == "Sundials" or alg.implicit or alg.autoswitch):
         raise UnsupportedError(
             f"`{alg.name}` takes one reltol for all states.", got=f"{reltol.numel()} of them",

@@ -113,10 +113,11 @@ class Met(NamedTuple):
     trajectory: Trajectory | None = None
 
 
-def explained(code: ReturnCode, request: Request) -> tuple[str, str]:
-    """The likely cause of a failure and what to try, for the problem at hand."""
+def explained(code: ReturnCode, request: Request, t: float) -> tuple[str, str]:
+    """The likely cause of a failure at time t and what to try, for the problem at hand."""
     algebraic = request.mass is not None and not request.mass.all()
-    if not algebraic or code is ReturnCode.MaxIters:
+    started = abs(t - request.t0) > 1e-9 * abs(request.t1 - request.t0)
+    if not algebraic or (code is ReturnCode.MaxIters and started):
         return code.cause, code.remedy
     return (
         f"{code.cause}; or algebraic equations that do not determine the algebraic variables, an index above 1",

@@ -34,6 +34,11 @@ SciMLBase.isinplace(::Union{Residual, ResidualJacobian}, ::Int, ::AbstractString
 start(prob) = (;)
 start(::DAEProblem) = (; initializealg = NoInit())
 
+"""The first step of a solver that takes the residual, which OrdinaryDiffEq guesses with the wrong sign backwards in time."""
+first_step(prob, alg) = (;)
+first_step(prob::DAEProblem, alg) = nameof(parentmodule(typeof(alg))) === :Sundials ? (;) :
+    (; dt = abs(prob.tspan[2] - prob.tspan[1]) / 1_000_000)
+
 """du/dt at the start."""
 first_slope(prob) = (du = similar(prob.u0); prob.f(du, prob.u0, prob.p, prob.tspan[1]); du)
 first_slope(prob::DAEProblem) = copy(prob.du0)

@@ -80,7 +80,8 @@ function forward(prob, alg, reltol, abstol, ts, checkpoints, options)
 end
 
 solved(prob, alg, reltol, abstol, options; more...) = SciMLBase.solve(
-    prob, alg; reltol, abstol, verbose = Silent(), maxiters = 100_000, options..., more..., start(prob)...,
+    prob, alg; reltol, abstol, verbose = Silent(), maxiters = 100_000, first_step(prob, alg)..., options..., more...,
+    start(prob)...,
 )
 
 """The states at `ts` by dense output, one a column."""

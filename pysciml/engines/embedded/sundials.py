@@ -423,7 +423,7 @@ def _solve_error(message: str, said: str, request: Request, direction: str) -> B
 
 def _stopped(request: Request, direction: str, retcode: ReturnCode, t: float, stats, detail: str) -> SolveError:
     where = f" at t = {t:.6g}" if t == t else ""
-    cause, remedy = explained(retcode, request)
+    cause, remedy = explained(retcode, request, t)
     if direction == "backward":
         loose = 10 * request.reltol
         remedy = (

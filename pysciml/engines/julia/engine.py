@@ -33,6 +33,7 @@ _SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, Backsol
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
 _IN_HALVES = ("dynamical", "second_order")
 _NEVER_BACKWARD = ("FBDF", "QNDF")
+_ONE_TOLERANCE = "OrdinaryDiffEqFIRK"
 _ANY = 1e20  # an absolute tolerance that allows everything
 
 
@@ -153,7 +154,8 @@ def _without_slopes(request: Request) -> Request:
 
     The noise of du/dt is that of u times the fastest rate of the problem.
     """
-    if request.kind != "dae" or not isinstance(request.abstol, float):
+    one = request.alg.package == _ONE_TOLERANCE
+    if request.kind != "dae" or one or not isinstance(request.abstol, float):
         return request
     return request._replace(abstol=np.repeat([_ANY, request.abstol], request.rhs.n // 2))
 

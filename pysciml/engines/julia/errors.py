@@ -47,7 +47,7 @@ def returned(name: str) -> ReturnCode:
 
 def stop(request: Request, direction: str, code: ReturnCode, t: float, detail: str) -> SolveError:
     """The error of a solve that ended with `code` at time `t`, with what to try for that direction."""
-    cause, remedy = explained(code, request)
+    cause, remedy = explained(code, request, t)
     if direction == "backward":
         loose = 10 * float(np.min(request.reltol))
         remedy = (f"sensealg=pysciml.{request.sensealg.name}(alg=pysciml.Rodas5P()), or reltol={loose:g} for the "
