@@ -92,6 +92,9 @@ class ForwardSensitivity(SensitivityAlgorithm):
 class BacksolveAdjoint(SensitivityAlgorithm):
     """Solves the state backwards along with its adjoint: constant memory, unstable on stiff or dissipative problems.
 
+    In the julia engine it starts anew from the solution at each of its steps, and raises `UnsupportedError` where it
+    loses the solution between two of them. In eager torch it starts anew at each saved time, and nobody looks.
+
     Reference: Chen et al., "Neural ordinary differential equations", NeurIPS 2018.
     """
 

@@ -142,8 +142,8 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     alg = resolved(request.alg, request.rhs.n, _smallest(request.reltol), request.mass is not None)
     if alg.autonomous and hasattr(request.rhs, "graph"):
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
-    if request.mass is not None and not request.mass.all():
-        call("load_initialization")
+    if request.mass is not None:
+        _check_mass(request, request.mass)
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
@@ -162,6 +162,18 @@ def _without_slopes(request: Request) -> Request:
 
 def _never_backward(alg: Algorithm) -> bool:
     return alg.name in _NEVER_BACKWARD or alg.autonomous or alg.residual
+
+
+def _check_mass(request: Request, mass: np.ndarray) -> None:
+    """Raises `UnsupportedError` where no gradient can be had, and makes ready for a DAE."""
+    if isinstance(request.sensealg, BacksolveAdjoint):
+        raise UnsupportedError(
+            "`BacksolveAdjoint` has no solver for mass matrices.", got="sensealg=BacksolveAdjoint(), and a mass_matrix",
+            expected="GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint or ForwardSensitivity",
+            fix="sensealg=pysciml.GaussAdjoint()",
+        )  # fmt: skip
+    if not mass.all():
+        call("load_initialization")
 
 
 def _apart(request: Request, alg: Algorithm, model: Any) -> None:

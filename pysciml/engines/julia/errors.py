@@ -7,7 +7,7 @@ import re
 import numpy as np
 
 from pysciml.engines.base import Request, explained
-from pysciml.errors import PySciMLError, SolveError
+from pysciml.errors import PySciMLError, SolveError, UnsupportedError
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.solution import ReturnCode
 
@@ -26,7 +26,8 @@ class JuliaError(PySciMLError, RuntimeError):
 def translated(error: JuliaError, request: Request, direction: str) -> BaseException:
     """The pysciml error for what Julia raised in a solve: a `SolveError` where the solver stopped.
 
-    What Python raised in a right-hand side that was called back is itself.
+    Where `BacksolveAdjoint` lost the solution it is an `UnsupportedError`: this problem is none for it. What Python
+    raised in a right-hand side that was called back is itself.
     """
     text = error.got or ""
     for rhs in (request.rhs, *(part.rhs for part in request.parts)):
@@ -37,7 +38,18 @@ def translated(error: JuliaError, request: Request, direction: str) -> BaseExcep
     if stopped is None:
         return JuliaError(f"the {direction} solve by {request.alg.name} failed in Julia.", got=text)
     direction, name, t = stopped[1], stopped[2].rpartition(".")[2], float(stopped[3])
+    if name == "Lost":
+        return _lost(request, t)
     return stop(request, direction, returned(name), t, f"{name} from Julia")
+
+
+def _lost(request: Request, t: float) -> UnsupportedError:
+    return UnsupportedError(
+        "`BacksolveAdjoint` cannot solve this problem backwards: what decays, as on stiff problems, grows there.",
+        got=f"a state at t = {t:.6g} that is not the one of the solution by {request.alg.name}",
+        expected="GaussAdjoint, InterpolatingAdjoint or QuadratureAdjoint, which keep the solution",
+        fix="sensealg=pysciml.GaussAdjoint()",
+    )
 
 
 def returned(name: str) -> ReturnCode:

@@ -95,6 +95,42 @@ def test_backsolve_takes_what_it_cannot_find_again_from_the_solution():
     assert relative_error(slope(ps.BacksolveAdjoint()), slope(ps.ForwardSensitivity())) < 1e-6
 
 
+@pytest.mark.parametrize("sensealg", SENSITIVITIES[:3] + SENSITIVITIES[4:], ids=lambda s: s.__name__)
+def test_what_the_adjoint_does_in_a_moment_is_not_missed(sensealg):
+    """It jumps at t = 10 and is gone 1e-3 before, and all of the gradient comes from there."""
+    p = vector(2.0).requires_grad_()
+
+    def f(t, u, p):
+        return torch.stack([1e4 * (p[0] * u[1] - u[0]), 0 * u[1]])
+
+    prob = ps.ODEProblem(f, vector(2.0, 1.0), (0.0, 10.0), p)
+    ps.solve(prob, ps.Rodas5P(), saveat=[10.0], engine="julia", sensealg=sensealg(), **TIGHT).u[-1, 0].backward()
+    assert p.grad.item() == pytest.approx(1.0, rel=1e-6)  # u[0] is p u[1] at the end
+
+
+def stiff(t, u, p):
+    """Rates 1 and 1000 of the logarithms of u."""
+    return u * (p @ torch.log(u))
+
+
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+@pytest.mark.parametrize("f", [stiff, lambda t, u, p: p @ u], ids=["nonlinear", "linear"])
+def test_backsolve_that_loses_the_solution_raises(f, route):
+    """Between two steps of Rodas5P an error grows by exp(100); of the linear one the gradient was off by 6e7."""
+    p = torch.tensor([[-500.5, 499.5], [499.5, -500.5]], dtype=torch.float64, requires_grad=True)
+    prob = ps.ODEProblem(f, vector(1.5, 0.8), (0.0, 2.0), p)
+    sol = ps.solve(prob, ps.Rodas5P(), engine="julia", route=route, sensealg=ps.BacksolveAdjoint(), **TIGHT)
+    with pytest.raises(ps.UnsupportedError, match=r"cannot solve this problem backwards[\s\S]*GaussAdjoint"):
+        sol.u.sum().backward()
+    assert p.grad is None
+
+
+def test_backsolve_refuses_mass_matrices():
+    prob = ps.ODEProblem(lambda t, u: -u, vector(1.0, 1.0), (0.0, 1.0), mass_matrix=vector(2.0, 1.0))
+    with pytest.raises(ps.UnsupportedError, match=r"no solver for mass matrices[\s\S]*GaussAdjoint"):
+        ps.solve(prob, ps.Rodas5P(), engine="julia", sensealg=ps.BacksolveAdjoint())
+
+
 def test_float32_can_be_computed_in_float32():
     u0, p = (x.detach().float().requires_grad_() for x in inputs())
     with config.override(single_precision=True):
