@@ -168,6 +168,35 @@ DAE = Problem(
 )  # fmt: skip
 
 
+IMPLICIT_SOLVERS = Solvers((ps.IDA(), ps.DFBDF(), ps.Rodas5P()), (ps.IDA(), ps.Rodas5P()), (), (ps.IDA(),))
+IMPLICIT = Problem(
+    "implicit DAE",  # the same, by its residual
+    {"x0": number(2.0), "p": vector(0.7, 1.2)},
+    lambda x0, p: (
+        ps.DAEProblem(lambda t, u, du: torch.stack([du[0] + p[0] * u[1], u[1] - p[1] * u[0] ** 2]), vector(0.0, 0.0),
+                      torch.stack([x0, 4 + 0 * x0]), (0.0, 2.0)), {"saveat": TIMES}),
+    lambda x0, p: dae_truth(x0[None], p),
+    IMPLICIT_SOLVERS,
+    seen=lambda sol: sol.u[1],
+)  # fmt: skip
+
+
+def logarithm(x0, p):
+    """exp(u') = p (1 + t)."""
+    u = x0 + TIMES * torch.log(p) + (1 + TIMES) * torch.log(1 + TIMES) - TIMES
+    return torch.log(p * (1 + TIMES))[:, None], u[:, None]
+
+
+NONLINEAR = Problem(
+    "nonlinear in du/dt",
+    {"x0": number(1.0), "p": number(2.0)},
+    lambda x0, p: (ps.DAEProblem(lambda t, u, du: torch.exp(du) - p * (1 + t), vector(0.5), x0[None], (0.0, 2.0)),
+                   {"saveat": TIMES}),
+    logarithm,
+    IMPLICIT_SOLVERS,
+)  # fmt: skip
+
+
 # --- right-hand sides in parts
 
 
@@ -373,6 +402,7 @@ SINGLE = Problem(
 )
 
 PROBLEMS = (
-    LINEAR, LOTKA_VOLTERRA, DRIVEN, CAPTURED, STIFF_LINEAR, GOMPERTZ, ROBERTSON, DAE, SECOND_ORDER, DYNAMICAL, SPLIT,
-    COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, ensemble("serial"), ensemble("threads"), SINGLE,
+    LINEAR, LOTKA_VOLTERRA, DRIVEN, CAPTURED, STIFF_LINEAR, GOMPERTZ, ROBERTSON, DAE, IMPLICIT, NONLINEAR, SECOND_ORDER,
+    DYNAMICAL, SPLIT, COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, ensemble("serial"),
+    ensemble("threads"), SINGLE,
 )  # fmt: skip
