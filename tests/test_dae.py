@@ -200,9 +200,10 @@ def test_a_higher_index_is_refused(alg, options):
 
 
 @pytest.mark.julia
-def test_solvers_by_the_residual_have_no_forward_sensitivity():
-    with pytest.raises(ps.UnsupportedError, match=r"ForwardSensitivity[\s\S]*IDA"):
-        ps.solve(logarithmic(vector(1.0, 2.0), (0.0, 1.0)), ps.IDA(), sensealg=ps.ForwardSensitivity(), engine="julia")
+@pytest.mark.parametrize("sensealg", [ps.ForwardSensitivity(), ps.InterpolatingAdjoint()], ids=lambda s: s.name)
+def test_solvers_by_the_residual_have_fewer_gradients(sensealg):
+    with pytest.raises(ps.UnsupportedError, match=rf"{sensealg.name}[\s\S]*IDA"):
+        ps.solve(logarithmic(vector(1.0, 2.0), (0.0, 1.0)), ps.IDA(), sensealg=sensealg, engine="julia")
 
 
 @pytest.mark.julia

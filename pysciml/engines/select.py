@@ -133,6 +133,8 @@ _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, Bac
 
 _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
+_BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
+
 
 def _in_julia(alg: type[Algorithm]) -> str:
     """The package that has it, "later" for what takes other problems than there are yet, or "no"."""
@@ -158,7 +160,7 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package not in ("no", "later"):
-            route, gradients = _NO_FORWARD if a.problem != "ode" or a.residual else _JULIA
+            route, gradients = _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem != "ode" else _JULIA
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

@@ -39,14 +39,16 @@ function gradients(run, name, alg, asked, reltol, abstol, steps)
     # Each jump of the adjoint of a DAE leaves algebraic variables that do not fit the others any more.
     start = PySciML.consistent(sol.prob.f.mass_matrix)
     kept = sol.dense ? (;) : (; checkpoints = sol.t)
-    # The quadrature of GaussAdjoint goes along the steps of λ, which grow past what df/dp needs; those of the solution
-    # do not. A solve between checkpoints makes its stops at those, and so has to be told them beside the user's.
-    along = sol.dense ? name == "GaussAdjoint" : !isempty(stops)
-    tstops = along ? [sol.t; stops] : stops
+    # SciMLSensitivity's GaussAdjoint takes its quadrature while λ is solved for, and was wrong by a hundredth for a body in
+    # free fall by Rodas5P, at all tolerances; the steps of λ, once they are there, are as good for it.
+    quadrature = name == "QuadratureAdjoint" || (name == "GaussAdjoint" && sol.dense)
+    # They grow past what df/dp needs; those of the solution do not. A solve between checkpoints makes its stops at those,
+    # and so has to be told them beside the user's.
+    tstops = (sol.dense ? quadrature : !isempty(stops)) ? [sol.t; stops] : stops
     stopping = isempty(tstops) ? (;) : (; tstops)
-    sensealg = Ref{Any}(sensitivity(name, autojacvec(sol.prob.f.f), !sol.dense, reltol, abstol))
+    sensealg = Ref{Any}(sensitivity(quadrature ? "QuadratureAdjoint" : name, autojacvec(sol.prob.f.f), !sol.dense, reltol, abstol))
     # The compiler shall not look into either from here: see below.
-    by = Base.inferencebarrier(name == "QuadratureAdjoint" ? along_steps : differentiate)
+    by = Base.inferencebarrier(quadrature ? along_steps : differentiate)
     return by(sol, sensealg[], alg, asked, reltol, abstol, merge(watched, start, kept, stopping))
 end
 

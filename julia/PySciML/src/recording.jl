@@ -83,7 +83,10 @@ function refine!(r::Recorder{T}, integrator, t1, u1, du1, t2, u2, du2, depth) wh
     return nothing
 end
 
-"""A cubic through states and slopes at times. At the ends of its span it is asked for a hair more."""
+"""
+A cubic through states and slopes at times. Solvers that differentiate in time by differences ask for a hair more than its
+span; beyond its ends it goes on straight.
+"""
 struct Cubic{T, I} <: SciMLBase.AbstractDiffEqInterpolation
     low::T
     high::T
@@ -92,10 +95,14 @@ end
 
 cubic(t, u, du) = Cubic(minmax(t[1], t[end])..., SciMLBase.HermiteInterpolation(t, u, du))
 
-(c::Cubic)(t, idxs, deriv::D, p, continuity::Symbol = :left) where {D} =
-    c.inside(clamp.(t, c.low, c.high), idxs, deriv, p, continuity)
-(c::Cubic)(out, t, idxs, deriv::D, p, continuity::Symbol = :left) where {D} =
-    c.inside(out, clamp.(t, c.low, c.high), idxs, deriv, p, continuity)
+(c::Cubic)(t, idxs, deriv::D, p, continuity::Symbol = :left) where {D} = c.inside(t, idxs, deriv, p, continuity)
+function (c::Cubic)(out, t, idxs, deriv::D, p, continuity::Symbol = :left) where {D}
+    c.low <= t <= c.high && return c.inside(out, t, idxs, deriv, p, continuity)
+    at = clamp(t, c.low, c.high)
+    c.inside(out, at, idxs, deriv, p, continuity)
+    deriv === Val{0} && idxs === nothing && (out .+= (t - at) .* c.inside.du[at == c.inside.t[1] ? 1 : end])
+    return out
+end
 
 """The recorded solve as a solution of SciML's; `from` says what the solver itself returned."""
 function recorded(r::Recorder, prob, alg, from)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, Rodas5P, check_problem, check_time
+from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, JuliaAlgorithm, Rodas5P, check_problem, check_time
 from pysciml.engines import derivative
 from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch
 from pysciml.engines.julia import bridge
@@ -70,6 +70,12 @@ class JuliaEngine:
             raise UnsupportedError(
                 f"`ForwardSensitivity` solves the state with its derivatives, which {alg.name} cannot.",
                 got="sensealg=ForwardSensitivity()", expected="GaussAdjoint, or another solver: Vern9, Rodas5P, FBDF",
+                fix="sensealg=pysciml.GaussAdjoint()",
+            )  # fmt: skip
+        if alg.residual and isinstance(sensealg, InterpolatingAdjoint):
+            raise UnsupportedError(
+                f"`InterpolatingAdjoint` goes wrong along what is kept of a solution by {alg.name}.",
+                got="sensealg=InterpolatingAdjoint()", expected="GaussAdjoint or QuadratureAdjoint; or Rodas5P, FBDF",
                 fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
         if isinstance(sensealg.alg, Algorithm) and _never_backward(sensealg.alg):
@@ -143,7 +149,7 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     if alg.autonomous and hasattr(request.rhs, "graph"):
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
     if request.mass is not None:
-        _check_mass(request, request.mass)
+        _check_mass(request, alg, request.mass)
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
@@ -164,8 +170,14 @@ def _never_backward(alg: Algorithm) -> bool:
     return alg.name in _NEVER_BACKWARD or alg.autonomous or alg.residual
 
 
-def _check_mass(request: Request, mass: np.ndarray) -> None:
-    """Raises `UnsupportedError` where no gradient can be had, and makes ready for a DAE."""
+def _check_mass(request: Request, alg: Algorithm, mass: np.ndarray) -> None:
+    """Raises `UnsupportedError` where a solver or a gradient cannot take one, and makes ready for a DAE."""
+    if not (alg.dae or isinstance(alg, JuliaAlgorithm)):
+        raise UnsupportedError(
+            f"`{alg.name}` cannot take a mass matrix in Julia.", got="mass_matrix",
+            expected="a method for them: Rodas5P, FBDF, RadauIIA5, IDA; or f divided by it, where it has no zeros",
+            fix="pysciml.solve(prob, pysciml.Rodas5P())",
+        )  # fmt: skip
     if isinstance(request.sensealg, BacksolveAdjoint):
         raise UnsupportedError(
             "`BacksolveAdjoint` has no solver for mass matrices.", got="sensealg=BacksolveAdjoint(), and a mass_matrix",
