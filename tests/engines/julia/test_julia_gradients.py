@@ -95,6 +95,19 @@ def test_backsolve_takes_what_it_cannot_find_again_from_the_solution():
     assert relative_error(slope(ps.BacksolveAdjoint()), slope(ps.ForwardSensitivity())) < 1e-6
 
 
+@pytest.mark.parametrize("mass", [None, (1.0, 1.0)], ids=["source", "mass matrix"])
+@pytest.mark.parametrize("sensealg", [ps.GaussAdjoint, ps.QuadratureAdjoint], ids=lambda s: s.__name__)
+def test_a_body_in_free_fall(sensealg, mass):
+    """Its adjoint is a line, which the steps of Rodas5P cross in one: what is left is the quadrature."""
+    source = ps.JuliaFunction("f!(du, u, p, t) = (du[1] = u[2]; du[2] = -p[1]; nothing)")
+    g = vector(9.81).requires_grad_()
+    f, mass = (lambda t, u, p: torch.stack([u[1], -p[0]]), vector(*mass)) if mass else (source, None)
+    prob = ps.ODEProblem(f, vector(2.0, 0.5), (0.0, 0.7), g, mass)
+    sol = ps.solve(prob, ps.Rodas5P(), saveat=[0.7], engine="julia", sensealg=sensealg(), **TIGHT)
+    sol.u[-1, 0].backward()
+    assert g.grad.item() == pytest.approx(-(0.7**2) / 2, rel=1e-9)
+
+
 @pytest.mark.parametrize("sensealg", SENSITIVITIES[:3] + SENSITIVITIES[4:], ids=lambda s: s.__name__)
 def test_what_the_adjoint_does_in_a_moment_is_not_missed(sensealg):
     """It jumps at t = 10 and is gone 1e-3 before, and all of the gradient comes from there."""
