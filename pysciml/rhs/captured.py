@@ -51,7 +51,7 @@ class Held:
         self._others: list[list[tuple[dict, str, Any]]] = []  # of each entry, which may be inside of another
 
     def __enter__(self) -> None:
-        others = [(table, name, table[name]) for table, name, x in self._held if table.get(name, x) is not x]
+        others = [(table, name, table[name]) for table, name, x in self._held if name in table and table[name] is not x]
         self._others.append(others)
         if others:
             for table, name, x in self._held:

@@ -56,7 +56,7 @@ function residual_problem(prob)
     du0 = similar(u0)
     f(du0, u0, prob.p, prob.tspan[1])
     du0 .= ifelse.(mass .== 0, zero(T), du0 ./ mass)
-    jacobian = f.jac === nothing ? (;) : (; jac = ResidualJacobian(f.jac, mass), jac_prototype = zeros(T, length(u0), length(u0)))
+    jacobian = f.jac === nothing ? (;) : (; jac = ResidualJacobian(f.jac, mass), jac_prototype = ones(T, length(u0), length(u0)))
     whole = DAEFunction{true, SciMLBase.FullSpecialize}(Residual(f, mass); jacobian...)
     return DAEProblem{true}(whole, du0, u0, prob.tspan, prob.p; differential_vars = mass .!= 0)
 end

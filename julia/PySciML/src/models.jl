@@ -118,7 +118,8 @@ function ode_function(model::Model{T}, mass) where {T}
     work = Vector{T}(undef, max(model.f.work, 1))
     # What is not dense is for the few; the compiler shall not follow it wherever a model goes.
     model.pattern[] === nothing || return Base.inferencebarrier(sparse_function(model, mass, work))
-    jac, jac_prototype = Part{T, :jac}(model, work), zeros(T, model.n, model.n)
+    # No zeros: those of a prototype are taken for the pattern of a sparse Jacobian, by what makes a DAE's start consistent.
+    jac, jac_prototype = Part{T, :jac}(model, work), ones(T, model.n, model.n)
     return with_parts(model, mass, work, (; jac, jac_prototype))
 end
 
