@@ -17,7 +17,7 @@ WAYS = [
     pytest.param(ps.IDA(), {"engine": "embedded"}, id="ida-embedded"),
     *(
         pytest.param(alg, {"engine": "julia", "route": route}, id=f"{name}-{route}", marks=pytest.mark.julia)
-        for name, alg in [("default", None), ("rodas", ps.Rodas5P()), ("fbdf", ps.FBDF()), ("radau", ps.RadauIIA5()),
+        for name, alg in [("default", None), ("rodas", ps.Rodas5P()), ("fbdf", ps.FBDF()),
                           ("ida", ps.IDA()), ("dfbdf", ps.DFBDF())]
         for route in ("compiled", "callback")
     ),

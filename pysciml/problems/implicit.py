@@ -43,7 +43,7 @@ def DAEProblem(  # noqa: N802 - SciML's name for a way to make an ODEProblem
     algebraic ones, or both.
 
     Taken as the system M d(du, u)/dt = (f, du), of twice the size, in which du is what makes f zero. So every solver
-    of a mass matrix takes it (`Rodas5P`, `FBDF`, `RadauIIA5`), `IDA` and `DFBDF` among them, which solve it by its
+    of a mass matrix takes it (`Rodas5P`, `FBDF`), `IDA` and `DFBDF` among them, which solve it by its
     residual, and gradients are those of that system. At the start du, and of u what is algebraic, are found such that
     f is zero; du0 and these entries of u0 are guesses, with a gradient of zero.
 

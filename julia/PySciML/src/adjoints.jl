@@ -77,7 +77,7 @@ check_end(r::Retraced, g) = isnan(r.lost) ? check_end(g) : throw(Stopped("Lost",
 The gradient of sum(cotangents .* states at ts) in u0 and p. `cotangents` is (n, k).
 """
 function adjoint!(du0, dp, counts, run::Run, sensealg, alg, ts, cotangents, reltol, abstol)
-    too_coarse(run.alg) && return Base.inferencebarrier(adjoint!)(du0, dp, counts, Base.inferencebarrier(finer)(run),
+    too_coarse(run) && return Base.inferencebarrier(adjoint!)(du0, dp, counts, Base.inferencebarrier(finer)(run),
         sensealg, alg, ts, cotangents, reltol, abstol)
     sensealg == "ForwardSensitivity" && return sensitivities!(du0, dp, counts, run, alg, ts, cotangents, reltol, abstol)
     takes_gauss(run, sensealg, alg) && return gauss!(du0, dp, counts, run, alg, ts, cotangents, reltol, abstol)

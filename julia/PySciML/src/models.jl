@@ -118,8 +118,7 @@ function ode_function(model::Model{T}, mass) where {T}
     work = Vector{T}(undef, max(model.f.work, 1))
     # What is not dense is for the few; the compiler shall not follow it wherever a model goes.
     model.pattern[] === nothing || return Base.inferencebarrier(sparse_function(model, mass, work))
-    # No zeros: those of a prototype are taken for the pattern of a sparse Jacobian, by what makes a DAE's start consistent.
-    jac, jac_prototype = Part{T, :jac}(model, work), ones(T, model.n, model.n)
+    jac, jac_prototype = Part{T, :jac}(model, work), zeros(T, model.n, model.n)
     return with_parts(model, mass, work, (; jac, jac_prototype))
 end
 
@@ -131,8 +130,14 @@ function with_parts(model::Model{T}, mass, work, jacobian) where {T}
         tgrad = Part{T, :tgrad}(model, work), jacobian...)
     f = Part{T, :f}(model, work)
     isempty(mass) && return ODEFunction{true, SciMLBase.FullSpecialize}(f; parts...)
+    is_dae(Diagonal(mass)) && return Base.inferencebarrier(dae_function(f, mass, parts))
     return ODEFunction{true, SciMLBase.FullSpecialize}(f; mass_matrix = Diagonal(mass), parts...)
 end
+
+# Without a prototype of the Jacobian: one of memory that nobody has written to is what makes the start consistent, and
+# each zero in it is taken for one of a sparse Jacobian.
+dae_function(f, mass, parts) = ODEFunction{true, SciMLBase.FullSpecialize}(f; mass_matrix = Diagonal(mass),
+    Base.structdiff(parts, NamedTuple{(:jac_prototype,)})...)
 
 # All parts work in place. SciML would find that in the table of methods, which takes a tenth of a short solve's time.
 SciMLBase.isinplace(::Part, ::Int, ::AbstractString, ::Bool; options...) = true

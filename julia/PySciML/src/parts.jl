@@ -104,9 +104,18 @@ function slope(prob, u, t)
     return du
 end
 
-"""Whether a cubic between the long steps of a solver is too coarse for an adjoint."""
-too_coarse(alg) = nameof(parentmodule(typeof(alg))) === :OrdinaryDiffEqRKN && SciMLBase.alg_order(alg) > 6
+"""
+Whether a solution is too coarse between its steps for an adjoint: a cubic between the long ones of a high order, and what
+fully implicit Runge-Kutta methods keep of algebraic variables.
+"""
+too_coarse(run::Run) = too_coarse(run.alg, nameof(parentmodule(typeof(run.alg))), run.sol.prob.f.mass_matrix)
+too_coarse(alg, package, mass) = (package === :OrdinaryDiffEqRKN && SciMLBase.alg_order(alg) > 6) ||
+    (package === :OrdinaryDiffEqFIRK && is_dae(mass))
 
 """The run of the whole problem, at the same tolerances, by a solver with a fine solution between its steps."""
-finer(run::Run) = forward(run.sol.prob, OrdinaryDiffEqVerner.Vern9(), run.reltol, run.abstol, [run.sol.prob.tspan[2]],
-    0, run.options)[1]
+function finer(run::Run)
+    prob = run.sol.prob
+    alg = is_dae(prob.f.mass_matrix) ? OrdinaryDiffEqRosenbrock.Rodas5P(autodiff = AutoFiniteDiff()) :
+        OrdinaryDiffEqVerner.Vern9()
+    return forward(prob, alg, run.reltol, run.abstol, [prob.tspan[2]], 0, run.options)[1]
+end

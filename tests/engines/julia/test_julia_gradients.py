@@ -176,3 +176,19 @@ def test_a_quadrature_that_no_steps_resolve(alg, route):
     )
     sol.u[-1, 0].backward()
     assert p.grad[1].item() == pytest.approx((1 - math.cos(500.0)) / 50, abs=2e-5)
+
+
+@pytest.mark.parametrize("alg", [ps.Rodas5P(), ps.FBDF(), ps.RadauIIA5()], ids=lambda a: a.name)
+def test_a_dae_that_is_not_linear_in_its_algebraic_variables(alg):
+    """x' = -z, exp(z) = 1 + p x, from a z that does not fit; the same as x' = -log(1 + p x)."""
+
+    def slope(p, f, start, by, tolerances, mass=None):
+        prob = ps.ODEProblem(lambda t, u: f(p, u), start, (0.0, 1.0), mass_matrix=mass)
+        sol = ps.solve(prob, by, saveat=[0.5, 1.0], engine="julia", **tolerances)
+        return torch.autograd.grad(sol.u[:, 0].sum(), p)[0]
+
+    p = torch.tensor(2.0, dtype=torch.float64, requires_grad=True)
+    found = slope(p, lambda p, u: torch.stack([-u[1], torch.exp(u[1]) - 1 - p * u[0]]), vector(1.0, 0.5), alg, TIGHT,
+                  vector(1.0, 0.0))  # fmt: skip
+    truth = slope(p, lambda p, u: -torch.log(1 + p * u), vector(1.0), ps.Vern9(), {"reltol": 1e-13, "abstol": 1e-13})
+    assert relative_error(found, truth) < 1e-7
