@@ -25,12 +25,11 @@ def test_auto_takes_julia_where_it_is_set_up():
 @pytest.mark.parametrize(
     ("alg", "sensealg", "on_cpu"),
     [
-        (ps.IDA(), None, True),
         (ps.TorchDiffEq("rk4"), None, True),
         (ps.Tsit5(), ps.DirectAdjoint(), True),
         (ps.Tsit5(), None, False),
     ],
-    ids=["IDA", "TorchDiffEq", "DirectAdjoint", "on a GPU"],
+    ids=["TorchDiffEq", "DirectAdjoint", "on a GPU"],
 )
 def test_auto_takes_the_embedded_engine_for_what_it_alone_has(alg, sensealg, on_cpu):
     assert choose("auto", alg, sensealg, on_cpu) == "embedded"

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from pysciml.algorithms import by_name
+from pysciml.algorithms import by_name, takes_apart
 from pysciml.control import save_times, tolerances
 from pysciml.engines import select
 from pysciml.engines.base import Request
@@ -18,7 +18,7 @@ from pysciml.ensemble.progress import Silence
 from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
-from pysciml.problems import EnsembleProblem
+from pysciml.problems import EnsembleProblem, kind
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
@@ -31,6 +31,9 @@ def can_thread(ensemble: EnsembleProblem, alg: Any, **options: Any) -> bool:
     """Whether Julia's threads can solve an ensemble: the julia engine compiles f, and no time needs a gradient."""
     if _hindrance(ensemble, alg, options) or _times_need_gradients(ensemble, options["saveat"]):
         return False
+    alg = by_name(alg) if isinstance(alg, str) else alg
+    if alg is not None and kind(ensemble.prob.f) == "split" and takes_apart(alg):
+        return False  # the parts are taken apart one by one
     try:
         prepare_rhs(ensemble.member(0), "compiled")
     except TraceError:
