@@ -40,8 +40,20 @@ class Callback:
             raise InvalidInputError("a callback needs a condition.", got="None", fix=_HOW["condition"])
 
 
+class Crossing(Callback):
+    """Base of events where a condition crosses zero."""
+
+    direction: int
+    interp_points: int
+
+    def __post_init__(self):
+        super().__post_init__()
+        _check_direction(self.direction)
+        _check_count("interp_points", self.interp_points)
+
+
 @dataclass(frozen=True, eq=False)
-class ContinuousCallback(Callback):
+class ContinuousCallback(Crossing):
     """An event where `condition` crosses zero. Its time is found to rounding error, and is differentiable.
 
     Args:
@@ -80,14 +92,9 @@ class ContinuousCallback(Callback):
     direction: int = 0
     interp_points: int = 10
 
-    def __post_init__(self):
-        super().__post_init__()
-        _check_direction(self.direction)
-        _check_count("interp_points", self.interp_points)
-
 
 @dataclass(frozen=True, eq=False)
-class VectorContinuousCallback(Callback):
+class VectorContinuousCallback(Crossing):
     """`ContinuousCallback` for many conditions that are computed together.
 
     Args:
@@ -120,8 +127,6 @@ class VectorContinuousCallback(Callback):
     def __post_init__(self):
         super().__post_init__()
         _check_count("length", self.length)
-        _check_direction(self.direction)
-        _check_count("interp_points", self.interp_points)
 
 
 @dataclass(frozen=True, eq=False)
