@@ -137,10 +137,8 @@ _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
 
 
 def _in_julia(alg: type[Algorithm]) -> str:
-    """The package that has it, "later" for what takes other problems than there are yet, or "no"."""
-    if not alg.package:
-        return "no"
-    return "later" if alg.problem in ("dae", "linear") else alg.package
+    """The package that has it, or "no"."""
+    return alg.package or "no"
 
 
 def capabilities() -> Capabilities:
@@ -159,7 +157,7 @@ def capabilities() -> Capabilities:
     rows = []
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
-        if a.embedded is None and package not in ("no", "later"):
+        if a.embedded is None and package != "no":
             route, gradients = _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem != "ode" else _JULIA
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
