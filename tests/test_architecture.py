@@ -28,6 +28,8 @@ LAYERS = (
     {"autograd"},
     {"control"},
     {"events"},
+    {"solve_ode"},
+    {"stochastic", "delay", "steady", "boundary", "jumps"},
     {"solve"},
     {"odeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},

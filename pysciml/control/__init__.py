@@ -4,6 +4,7 @@ from pysciml.control.complex_states import is_complex as is_complex
 from pysciml.control.complex_states import solve_as_pairs as solve_as_pairs
 from pysciml.control.control import Control as Control
 from pysciml.control.control import settled as settled
+from pysciml.control.options import check_taken as check_taken
 from pysciml.control.parts import split_parts as split_parts
 from pysciml.control.saving import every_step as every_step
 from pysciml.control.times import SaveAt as SaveAt

@@ -36,7 +36,7 @@ from pysciml.rhs import functorch
 from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.trace import record
-from pysciml.solve import parameter_names
+from pysciml.solve_ode import parameter_names
 
 _SHARES = 8  # a worker: enough for an even load and a bar that moves, few enough to cost nothing
 _FOLLOW = ("single_precision", "memory_limit")  # options that a worker takes over wherever they were set

@@ -17,7 +17,7 @@ from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
 from pysciml.problems import EnsembleProblem
 from pysciml.sensitivity import SensitivityAlgorithm
-from pysciml.solve import check_options
+from pysciml.solve_ode import check_options
 from pysciml.under_compile import graph_break
 
 

@@ -22,7 +22,7 @@ from pysciml.problems import EnsembleProblem, kind
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
-from pysciml.solve import check_options, prepare_rhs, request_maker
+from pysciml.solve_ode import check_options, prepare_rhs, request_maker
 
 _STEPS = ("dt", "dtmax", "maxiters")
 

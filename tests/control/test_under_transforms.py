@@ -200,7 +200,7 @@ class TestParts:
             sol(0.5)
 
     def test_what_a_solver_takes_apart_has_no_second_derivative(self, monkeypatch):
-        monkeypatch.setattr(sys.modules["pysciml.solve"], "split_parts", lambda *given: ("as if taken apart",))
+        monkeypatch.setattr(sys.modules["pysciml.solve_ode"], "split_parts", lambda *given: ("as if taken apart",))
         k = number(1.0).requires_grad_()
         prob = ps.SplitODEProblem(lambda t, u: -k * u, lambda t, u: 0 * u, number([1.0]), (0.0, 1.0))
         last = ps.solve(prob, ps.CVODE_BDF(), engine="embedded").u[-1].sum()
