@@ -78,8 +78,9 @@ def solve_ode(
                            save_idxs=save_idxs, progress=progress)  # fmt: skip
     if is_complex(prob.u0) or is_complex(prob.p):
         again = functools.partial(
-            solve_ode, saveat=saveat, sensealg=sensealg, engine=engine, route=route, dt=dt, dtmax=dtmax, maxiters=maxiters,
-            tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep, progress=progress,
+            solve_ode, saveat=saveat, sensealg=sensealg, engine=engine, route=route, dt=dt, dtmax=dtmax,
+            maxiters=maxiters, tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep,
+            progress=progress,
         )  # fmt: skip
         return solve_as_pairs(again, prob, alg, reltol, abstol, save_idxs)
     leaves = prob.inputs.u
