@@ -29,6 +29,8 @@ def first_order_only(
 _DIRECT = {"expected": "DirectAdjoint, which has them",
            "fix": "pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint())"}  # fmt: skip
 _INSTEAD = {
+    "a stochastic equation": {"expected": "the first derivative, or differences of it at the same seed",
+                              "fix": "(gradient(p + h) - gradient(p - h)) / (2 * h)"},
     "an event": {"expected": "the first derivative, or differences of it",
                  "fix": "(gradient(p + h) - gradient(p - h)) / (2 * h)"},
 }  # fmt: skip

@@ -9,14 +9,15 @@ from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
-from pysciml.problems import ODEProblem
+from pysciml.problems import ODEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
+from pysciml.stochastic import solve_sde
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode),)
+_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode), (SDEProblem, solve_sde))
 
 
 @graph_break
@@ -39,6 +40,7 @@ def solve(
     save_everystep: bool = False,
     save_idxs: Any = None,
     progress: bool = False,
+    adaptive: bool | None = None,
     seed: int | None = None,
     noise: Any = None,
 ) -> Solution:
@@ -70,6 +72,7 @@ def solve(
             times, taken as fixed. One solve in Julia, two in eager torch, not in embedded SUNDIALS.
         save_idxs: which states come back in `sol.u` and `sol(t)`: a place in the flat state, a list of them (then one
             tensor, time first), or a list of names of leaves (then a dict).
+        adaptive: of an SDE, False keeps to the step dt.
         seed: of what is random in the problem; None draws one, which `sol.seed` tells. noise: the path of an SDE.
         progress: shows a bar of the time reached, once the solve has taken half a second. Not in embedded SUNDIALS.
 

@@ -18,6 +18,7 @@ PROBLEMS = {
     "second_order": ("a SecondOrderODEProblem, d2u/dt2 = f(t, u, du)", "Vern7"),
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
+    "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
 }
 
 
@@ -43,7 +44,7 @@ class Algorithm:
         reference: where it was published.
     """
 
-    order: ClassVar[int]
+    order: ClassVar[float]
     variable_order: ClassVar[bool] = False
     stiff: ClassVar[bool] = False
     dae: ClassVar[bool] = False
@@ -83,7 +84,7 @@ def _documented(cls: type[Algorithm]) -> str | None:
     options = "" if "Args:" in own else next((d[d.index("Args:") :].rstrip() for d in families if "Args:" in d), "")
     steps = "" if cls.adaptive else ", fixed step `dt`"
     order = f"orders up to {cls.order}" if cls.variable_order else f"order {cls.order}"
-    facts = f"{cls.package or 'torchdiffeq'}, {order}{steps}."
+    facts = f"{cls.package or ('torchsde' if cls.problem == 'sde' else 'torchdiffeq')}, {order}{steps}."
     return "\n\n    ".join(part for part in (own, options, facts, f"Reference: {cls.reference}") if part)
 
 

@@ -26,7 +26,6 @@ from pysciml.ensemble.executors.base import Executor
 from pysciml.ensemble.parcel import pack
 from pysciml.ensemble.progress import Silence
 from pysciml.ensemble.serial import together
-from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.ensemble.tasks import Job, Share, Solved
 from pysciml.ensemble.threads import can_thread
 from pysciml.errors import TraceError, UnsupportedError
@@ -36,6 +35,7 @@ from pysciml.rhs import functorch
 from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.trace import record
+from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import parameter_names
 
 _SHARES = 8  # a worker: enough for an even load and a bar that moves, few enough to cost nothing

@@ -6,9 +6,9 @@ from typing import Any
 
 from pysciml.ensemble.progress import Silence
 from pysciml.ensemble.serial import one_by_one
-from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.ensemble.threads import can_thread, on_threads
 from pysciml.problems import EnsembleProblem
+from pysciml.solution.ensemble import EnsembleSolution
 
 HERE = ("serial", "threads")
 

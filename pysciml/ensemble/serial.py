@@ -10,10 +10,10 @@ from torch.utils import _pytree as pytree
 
 from pysciml.control import save_times
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import SolveError
 from pysciml.problems import EnsembleProblem, ODEProblem
 from pysciml.solution import Solution, Stats
+from pysciml.solution.ensemble import EnsembleSolution, FailedTrajectory
 from pysciml.solve import solve
 
 

@@ -13,11 +13,12 @@ from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.control import SaveAt
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
-from pysciml.ensemble.solution import EnsembleSolution
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
-from pysciml.problems import EnsembleProblem
+from pysciml.problems import EnsembleProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
+from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import check_options
+from pysciml.stochastic import solve_paths
 from pysciml.under_compile import graph_break
 
 
@@ -38,6 +39,9 @@ def solve_ensemble(
     maxiters: int | None = None,
     progress: str | bool | None = None,
     callback: Callback | CallbackSet | Sequence[Callback] | None = None,
+    adaptive: bool | None = None,
+    seed: int | None = None,
+    noise: Any = None,
 ) -> EnsembleSolution:
     """Solves every member of an ensemble, each with steps of its own; differentiable like `solve`.
 
@@ -59,6 +63,8 @@ def solve_ensemble(
         alg, saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters: as of `solve`, for every member.
         progress: "auto", "on" or "off", or a boolean; None is `pysciml.config.progress`.
         callback: events, as of `solve`, but none that terminates; by the serial executor, which None then takes.
+        adaptive, seed, noise: of problems with noise, as of `solve`; they are solved on threads, or all together in
+            eager torch, by no other executor.
 
     Returns:
         The trajectories. One that fails leaves the others: its states are NaN, `failures` tells which, when and why,
@@ -84,6 +90,13 @@ def solve_ensemble(
     if not isinstance(ensemble, EnsembleProblem):
         raise InvalidInputError("solve_ensemble needs an ensemble.", got=type(ensemble).__name__,
                                 fix="pysciml.EnsembleProblem(prob, u0=torch.stack(states))")  # fmt: skip
+    if isinstance(ensemble.prob, SDEProblem):
+        given = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine, "route": route,
+                 "dt": dt, "dtmax": dtmax, "maxiters": maxiters, "adaptive": adaptive, "seed": seed, "noise": noise}  # fmt: skip
+        return _of_noise(ensemble, alg, given, executor=executor, callback=callback)
+    if noise is not None or seed is not None or adaptive is not None:
+        raise UnsupportedError("there is no noise in this problem.", got="seed, noise or adaptive",
+                               expected="an ensemble of an SDEProblem", fix="leave them out")  # fmt: skip
     alg, steps = by_name(alg) if isinstance(alg, str) else alg, {"dt": dt, "dtmax": dtmax, "maxiters": maxiters}
     check_options(alg, route, **steps)
     options = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
@@ -94,6 +107,18 @@ def solve_ensemble(
     run = functools.partial(solve_here, way=executor) if here else _sender(executor)
     with closing(how_to_show(progress, len(ensemble))) as show:
         sol = run(ensemble, alg, show=show, **options)
+    if sol.failures:
+        _warn(sol)
+    return sol
+
+
+def _of_noise(ensemble: EnsembleProblem, alg: Any, options: dict[str, Any], **others: Any) -> EnsembleSolution:
+    """The paths of a problem with noise."""
+    if others["executor"] not in (None, "threads") or others["callback"] is not None:
+        raise UnsupportedError("the paths of a stochastic equation are solved on threads, without events.",
+                               got=", ".join(f"{k}={v!r:.40}" for k, v in others.items() if v is not None),
+                               expected='executor=None or "threads"', fix="leave them out")  # fmt: skip
+    sol = solve_paths(ensemble, alg, **options)
     if sol.failures:
         _warn(sol)
     return sol

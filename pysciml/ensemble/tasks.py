@@ -24,10 +24,10 @@ from pysciml.config import config
 from pysciml.ensemble.here import solve_here
 from pysciml.ensemble.parcel import unpack
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import InvalidInputError
 from pysciml.problems import EnsembleProblem
 from pysciml.solution import Stats
+from pysciml.solution.ensemble import EnsembleSolution, FailedTrajectory
 
 PROCESS = uuid.uuid4().hex  # this one, among those of all machines
 _NEAR = 1e-6  # of the largest component: two machines need not round alike, in float32 neither

@@ -15,13 +15,13 @@ from pysciml.control import save_times, tolerances
 from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.ensemble.progress import Silence
-from pysciml.ensemble.solution import EnsembleSolution, FailedTrajectory
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
 from pysciml.problems import EnsembleProblem, kind
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
+from pysciml.solution.ensemble import EnsembleSolution, FailedTrajectory
 from pysciml.solve_ode import check_options, prepare_rhs, request_maker
 
 _STEPS = ("dt", "dtmax", "maxiters")

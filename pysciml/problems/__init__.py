@@ -2,8 +2,10 @@
 
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
+from pysciml.problems.noise import NoisePath as NoisePath
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
+from pysciml.problems.stochastic import SDEProblem as SDEProblem
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems.systems import Split as Split

@@ -9,6 +9,7 @@ from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
 from pysciml.problems.ode import ODEProblem
+from pysciml.problems.stochastic import SDEProblem
 from pysciml.rhs.parameters import as_floating, leaf_names
 
 
@@ -20,9 +21,10 @@ class EnsembleProblem:
         prob: the problem they have in common: f, tspan, mass matrix, and what is not given here.
         u0: (N, *shape) initial states in the structure of `prob.u0`, or None for that of `prob` in all.
         p: (N, *shape) parameters in the structure of `prob.p`, or None for those of `prob` in all.
+        trajectories: N, of a problem with noise, whose members may differ in their noise alone.
 
     Raises:
-        InvalidInputError: neither u0 nor p; another structure, shape or dtype than the problem's; no or unequal N.
+        InvalidInputError: neither u0 nor p, nor trajectories; another structure, shape or dtype than the problem's; no or unequal N.
 
     Example:
         >>> import torch, pysciml as ps
@@ -32,15 +34,21 @@ class EnsembleProblem:
         5
     """
 
-    prob: ODEProblem
+    prob: Any
     u0: Any = None
     p: Any = None
+    trajectories: int | None = None
 
     def __post_init__(self):
-        if not isinstance(self.prob, ODEProblem):
+        if not isinstance(self.prob, (ODEProblem, SDEProblem)):
             raise InvalidInputError("an ensemble needs the problem its members share.", got=type(self.prob).__name__,
                                     fix="EnsembleProblem(ODEProblem(f, u0, tspan), u0=many)")  # fmt: skip
-        if self.u0 is None and self.p is None:
+        random = isinstance(self.prob, SDEProblem) and isinstance(self.trajectories, int) and self.trajectories > 0
+        if self.trajectories is not None and not random:
+            raise InvalidInputError("trajectories is the number of members of a problem with noise.",
+                                    got=f"trajectories={self.trajectories!r} of {self.prob!r:.60}",
+                                    fix="EnsembleProblem(SDEProblem(f, g, u0, tspan), trajectories=100)")  # fmt: skip
+        if self.u0 is None and self.p is None and not random:
             raise InvalidInputError("an ensemble needs what its members differ in.", got="u0=None, p=None",
                                     fix="EnsembleProblem(prob, u0=torch.stack(states))")  # fmt: skip
         if self.p is not None and self.prob.p is None:
@@ -50,15 +58,18 @@ class EnsembleProblem:
             if getattr(self, name) is not None:
                 object.__setattr__(self, name, _stacked(getattr(self, name), getattr(self.prob, name), name))
         counts = {x.shape[0] for tree in (self.u0, self.p) if tree is not None for x in pytree.tree_leaves(tree)}
+        counts |= {self.trajectories} if random else set()
         if len(counts) != 1 or 0 in counts:
             raise InvalidInputError("an ensemble needs one number of members.", got=f"leading sizes {sorted(counts)}",
                                     fix="the same first dimension, at least 1, in u0 and p")  # fmt: skip
 
     def __len__(self) -> int:
+        if self.trajectories is not None:
+            return self.trajectories
         tree = self.p if self.u0 is None else self.u0
         return pytree.tree_leaves(tree)[0].shape[0]
 
-    def member(self, i: int) -> ODEProblem:
+    def member(self, i: int) -> Any:
         """The i-th problem by itself."""
         parts = {"u0": self.u0, "p": self.p}
         return self.prob.remake(**{
@@ -67,7 +78,7 @@ class EnsembleProblem:
 
     def __repr__(self) -> str:
         differ = ", ".join(name for name in ("u0", "p") if getattr(self, name) is not None)
-        return f"EnsembleProblem({len(self)} x {self.prob!r}, differing in {differ})"
+        return f"EnsembleProblem({len(self)} x {self.prob!r}, differing in {differ or 'noise'})"
 
 
 def _stacked(tree: Any, like: Any, name: str) -> Any:

@@ -1,5 +1,7 @@
 """What a solve returns: the return code, the counts, and the Solution with its dense output."""
 
+from pysciml.solution.ensemble import EnsembleSolution as EnsembleSolution
+from pysciml.solution.ensemble import FailedTrajectory as FailedTrajectory
 from pysciml.solution.event import Event as Event
 from pysciml.solution.retcode import ReturnCode as ReturnCode
 from pysciml.solution.solution import Solution as Solution

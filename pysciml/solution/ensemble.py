@@ -10,7 +10,9 @@ import torch
 
 from pysciml.errors import SolveError
 from pysciml.problems import EnsembleProblem
-from pysciml.solution import Event, ReturnCode, Stats
+from pysciml.solution.event import Event
+from pysciml.solution.retcode import ReturnCode
+from pysciml.solution.stats import Stats
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class EnsembleSolution:
             trajectory failed.
         prob: the ensemble. failures: those that failed, in order, with retcode, time and message.
         stats: what the solver counted for all of them together. events: what callbacks met in each (`Event`), if any.
+        seed: of what is random, or None.
     """
 
     t: torch.Tensor
@@ -49,6 +52,7 @@ class EnsembleSolution:
     failures: list[FailedTrajectory]
     stats: Stats
     events: Sequence[Sequence[Event]] = ()
+    seed: int | None = None
 
     @property
     def retcodes(self) -> list[ReturnCode]:

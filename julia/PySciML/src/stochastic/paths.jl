@@ -1,0 +1,248 @@
+# Paths of stochastic equations, by StochasticDiffEq.
+
+"""How noise enters: `count` blocks of `rows` states each, every block with `columns` Brownian motions of its own."""
+struct Blocks
+    count::Int
+    rows::Int
+    columns::Int
+end
+is_diagonal(b::Blocks) = b.rows == b.columns == 1
+motions(b::Blocks) = b.count * b.columns
+
+"""The diffusion of all blocks as the matrix that SciML multiplies with dW: what is off the blocks is zero."""
+struct BlockMatrix{T} <: AbstractMatrix{T}
+    values::Vector{T}  # of each block, row by row
+    blocks::Blocks
+end
+Base.size(x::BlockMatrix) = (x.blocks.count * x.blocks.rows, motions(x.blocks))
+Base.similar(x::BlockMatrix{T}) where {T} = BlockMatrix(similar(x.values), x.blocks)
+Base.copy(x::BlockMatrix) = BlockMatrix(copy(x.values), x.blocks)
+Base.zero(x::BlockMatrix) = BlockMatrix(zero(x.values), x.blocks)
+
+function Base.getindex(x::BlockMatrix{T}, i::Int, j::Int) where {T}
+    (b, r), (other, c) = divrem(i - 1, x.blocks.rows), divrem(j - 1, x.blocks.columns)
+    return b == other ? x.values[(b * x.blocks.rows + r) * x.blocks.columns + c + 1] : zero(T)
+end
+function Base.setindex!(x::BlockMatrix, value, i::Int, j::Int)
+    (b, r), (other, c) = divrem(i - 1, x.blocks.rows), divrem(j - 1, x.blocks.columns)
+    b == other && (x.values[(b * x.blocks.rows + r) * x.blocks.columns + c + 1] = value)
+    return x
+end
+
+function LinearAlgebra.mul!(y::AbstractVector, x::BlockMatrix, w::AbstractVector, α::Number, β::Number)
+    y .*= β
+    contract!(y, x.values, w, x.blocks, α)
+    return y
+end
+LinearAlgebra.mul!(y::AbstractVector, x::BlockMatrix, w::AbstractVector) = (fill!(y, 0); contract!(y, x.values, w, x.blocks, 1); y)
+LinearAlgebra.norm(x::BlockMatrix, p::Real) = LinearAlgebra.norm(x.values, p)
+
+"""y += α g w, of the blocks of g, row by row."""
+function contract!(y, g, w, blocks::Blocks, α)
+    if is_diagonal(blocks)
+        for i in 1:blocks.count
+            y[i] += α * g[i] * w[i]
+        end
+        return nothing
+    end
+    at = 0
+    for b in 0:(blocks.count - 1), r in 1:blocks.rows
+        s = zero(eltype(y))
+        for c in 1:blocks.columns
+            s += g[at + c] * w[b * blocks.columns + c]
+        end
+        y[b * blocks.rows + r] += α * s
+        at += blocks.columns
+    end
+    return nothing
+end
+
+"""ḡ += v wᵀ, block by block: what `contract!` makes of a cotangent v of its result."""
+function spread!(ḡ, v, w, blocks::Blocks)
+    at = 0
+    for b in 0:(blocks.count - 1), r in 1:blocks.rows
+        for c in 1:blocks.columns
+            ḡ[at + c] += v[b * blocks.rows + r] * w[b * blocks.columns + c]
+        end
+        at += blocks.columns
+    end
+    return nothing
+end
+
+"""A diffusion as SciML calls it. Its model is square: of state and results the first ones count."""
+struct Diffusion{T, G}
+    g::G
+    blocks::Blocks
+    state::Vector{T}
+    values::Vector{T}
+end
+
+function values!(d::Diffusion, u, t)
+    copyto!(d.state, u)
+    d.g(d.values, d.state, nothing, t)
+    return d.values
+end
+(d::Diffusion)(out::AbstractVector, u, p, t) = (copyto!(out, 1, values!(d, u, t), 1, d.blocks.count); nothing)
+(d::Diffusion)(out::BlockMatrix, u, p, t) = (copyto!(out.values, 1, values!(d, u, t), 1, length(out.values)); nothing)
+(d::Diffusion)(out::Matrix, u, p, t) = (transpose!(out, reshape(view(values!(d, u, t), 1:length(out)), size(out, 2), :)); nothing)
+
+SciMLBase.isinplace(::Diffusion, ::Int, ::AbstractString, ::Bool; options...) = true
+
+"""
+A stochastic equation du = f dt + g dW: models of drift and diffusion, and where among the parameters of the whole each
+has its own, from 1 on.
+"""
+struct Equation{T}
+    f::Model{T}
+    g::Model{T}
+    f_places::Vector{Int}
+    g_places::Vector{Int}
+    blocks::Blocks
+end
+Equation(f::Model{T}, g::Model{T}, f_places, g_places, count, rows, columns) where {T} =
+    Equation{T}(f, g, Vector{Int}(f_places) .+ 1, Vector{Int}(g_places) .+ 1, Blocks(count, rows, columns))
+
+part(model::Model{T}, kind, p) where {T} =
+    Own(Part{T, kind}(model, Vector{T}(undef, max(getfield(model, kind).work, 1))), p)
+
+diffusion_of(eq::Equation{T}, p) where {T} =
+    Diffusion(part(eq.g, :f, p[eq.g_places]), eq.blocks, zeros(T, eq.g.n), zeros(T, eq.g.n))
+
+"""The noise of the i-th path: drawn by the solver, or given on a grid as times, W and Z (motions, k, N or 1)."""
+wiener(T, noise::Nothing, i) = nothing
+function wiener(T, (t, W, Z)::Tuple, i)
+    columns(x) = [Vector{T}(c) for c in eachcol(view(x, :, :, size(x, 3) == 1 ? 1 : i))]
+    return package("DiffEqNoiseProcess").NoiseGrid(Vector{T}(t), columns(W), isempty(Z) ? nothing : columns(Z))
+end
+
+"""A solved path: its steps with the Brownian motions there, and by what scheme they were taken."""
+struct Path{T}
+    equation::Equation{T}
+    alg::Any
+    p::Vector{T}
+    t::Vector{T}
+    u::Matrix{T}
+    W::Matrix{T}
+    Z::Matrix{T}
+end
+
+function stochastic_problem(eq::Equation{T}, alg, u0, p, t0, t1, seed, noise) where {T}
+    f, g = part(eq.f, :f, p[eq.f_places]), diffusion_of(eq, p)
+    derivatives = hasfield(typeof(alg), :nlsolve) ?
+        (; jac = part(eq.f, :jac, f.p), jac_prototype = zeros(T, eq.f.n, eq.f.n)) : (;)
+    sde = SciMLBase.SDEFunction{true, SciMLBase.FullSpecialize}(f, g; derivatives...)
+    b = eq.blocks
+    noise_rate_prototype = is_diagonal(b) ? nothing :
+        b.count == 1 ? zeros(T, b.rows, b.columns) : BlockMatrix(zeros(T, b.count * b.rows * b.columns), b)
+    return SciMLBase.SDEProblem{true}(sde, u0, (t0, t1), T[]; noise_rate_prototype, seed, noise)
+end
+
+"""
+    solve_path!(out, counts, equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise)
+
+Solves one path, on steps that end at `ts`, and writes the states there to the columns of `out` (n, k). Returns a `Path`.
+Throws `Stopped` if the end was not reached.
+"""
+function solve_path!(out, counts, eq::Equation{T}, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise) where {T}
+    p = Vector{T}(p)
+    prob = stochastic_problem(eq, alg, Vector{T}(u0), p, T(t0), T(t1), seed, noise)
+    tstops = Vector{T}(filter(t -> T(t0) < t < T(t1), Vector{T}(ts)))
+    sol = SciMLBase.solve(prob, alg; reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
+        tstops, save_everystep = true, save_noise = true, dense = false, options...)
+    check_end(sol, "forward")
+    path = Path{T}(eq, alg, p, sol.t, reduce(hcat, sol.u), motions_at(sol, noise === nothing)...)
+    at_times!(out, path, ts)
+    copyto!(counts, count_work(sol))
+    return path
+end
+
+"""The Brownian motions W and Z at the steps of a solution, in columns; of a Z that there is none of, no rows."""
+function motions_at(sol, drawn::Bool)
+    T, k = eltype(sol.prob.u0), length(sol.t)
+    pairs = drawn ? [(w, sol.W.Z === nothing ? nothing : sol.W.Z[i]) for (i, w) in enumerate(sol.W.W)] : map(sol.W, sol.t)
+    length(pairs) == k || error("the solver kept $(length(pairs)) values of its noise for $k steps")
+    columns(x) = Matrix{T}(reduce(hcat, x))
+    return columns(map(first, pairs)), any(isnothing ∘ last, pairs) ? zeros(T, 0, k) : columns(map(last, pairs))
+end
+
+"""The step that t lies in, and how far into it, from 0 to 1."""
+function placed(path::Path, t)
+    i = clamp(searchsortedlast(path.t, t), 1, length(path.t) - 1)
+    t >= path.t[i + 1] && return i, one(t)
+    return i, (t - path.t[i]) / (path.t[i + 1] - path.t[i])
+end
+
+"""The states at `ts`, linear between steps."""
+function at_times!(out, path::Path{T}, ts) where {T}
+    for (k, t) in enumerate(ts)
+        i, θ = placed(path, T(t))
+        @views out[:, k] .= (1 - θ) .* path.u[:, i] .+ θ .* path.u[:, i + 1]
+    end
+    return nothing
+end
+
+"""
+    solve_paths!(out, counts, equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
+
+`solve_path!` for every seed, on Julia's threads, with the columns of `u0` (n, N) and `p` (m, N), which may have a single
+one for all. `noise` is nothing, or times with W and Z (motions, k, N or 1) there. Returns a vector with a `Path` for each
+that reached its end, and a `Failure` for each that did not.
+"""
+function solve_paths!(out, counts, eq::Equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
+    paths = Vector{Any}(nothing, length(seeds))
+    each(length(paths)) do i
+        try
+            paths[i] = solve_path!(view(out, :, :, i), view(counts, :, i), eq, alg, column(u0, i), column(p, i), t0, t1, ts,
+                reltol, abstol, options, seeds[i], wiener(number(eq.f), noise, i))
+        catch e
+            e isa Stopped || rethrow()
+            fill!(view(out, :, :, i), NaN)
+            paths[i] = Failure(e.retcode, e.t)
+        end
+    end
+    return paths
+end
+
+"""
+    solve_paths_at!(table, N, n, m, equation, alg, t0, t1, reltol, abstol, options)
+
+`solve_paths!` with the arrays out, counts, u0, p, ts, seeds, noise (times, W, Z) and stopped in a table. `stopped` (N,)
+gets the time where a path failed, and NaN where it did not.
+"""
+function solve_paths_at!(table::Int, N, n, m, eq::Equation, alg, t0, t1, reltol, abstol, options)
+    foreach(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
+    all, F = Table(table), Float64
+    ts, times, b = at(all, F, 5), at(all, F, 7), motions(eq.blocks)
+    given(i) = reshape(at(all, F, i), b, length(times), :)
+    noise = isempty(times) ? nothing : (times, given(8), given(9))
+    paths = Base.invokelatest(solve_paths!, reshape(at(all, F, 1), n, length(ts), N), columns(at(all, Int, 2), 4), eq, alg,
+        columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, Dict(pairs_of(options)),
+        at(all, UInt64, 6), noise)
+    map!(path -> path isa Failure ? path.t : NaN, at(all, F, 10), paths)
+    return paths
+end
+
+# What Python gives is read here, on its own thread.
+pairs_of(options) = Pair{Symbol, Any}[Symbol(k) => v for (k, v) in (options === () ? () : pairs(options))]
+
+"""
+    path_sizes!(sizes, paths, i)
+
+How many steps the i-th path has, with its start, how many Brownian motions, and how many second ones; `path_steps!` gives
+the times (k,) and W and Z (motions, k) there.
+"""
+path_sizes!(sizes, paths, i) = (p = paths[i]; copyto!(sizes, [length(p.t), size(p.W, 1), size(p.Z, 1)]); nothing)
+path_steps!(t, W, Z, paths, i) = (p = paths[i]; copyto!(t, p.t); copyto!(W, p.W); copyto!(Z, p.Z); nothing)
+
+"""
+    paths_at!(out, paths, ts)
+
+The states of all paths at other times, in `out` (n, k, N), linear between steps.
+"""
+function paths_at!(out, paths, ts)
+    times = Vector{Float64}(ts)
+    for (i, path) in enumerate(paths)
+        path isa Failure ? (out[:, :, i] .= NaN) : at_times!(view(out, :, :, i), path, times)
+    end
+    return nothing
+end

@@ -1,0 +1,194 @@
+# Pathwise gradients of stochastic equations: the derivative of the steps that the solver took, along the Brownian motion
+# that it took them with. It is the exact gradient of the numbers that came out; that of the exact solution it is up to the
+# error of the solver. See Giles and Glasserman, "Smoking adjoints: fast Monte Carlo Greeks", Risk (2006).
+
+"""One side of an equation while its steps are read backwards: how to evaluate it, its products, and what comes of them."""
+struct Side{T, F, U, P}
+    f::F
+    vjp::U
+    vjp_p::P
+    gradient::Vector{T}
+    more::Vector{T}
+end
+Side(model::Model{T}, p, f) where {T} = Side(f, part(model, :vjp, p), part(model, :vjp_p, p), zeros(T, length(p)), zeros(T, length(p)))
+
+"""Memory for reading the steps of a path backwards."""
+struct Reading{T, F, G, J}
+    scheme::Scheme
+    blocks::Blocks
+    f::F
+    g::G
+    jac::J
+    basis::Matrix{T}
+    weights::Vector{T}
+    states::Vector{Vector{T}}    # where each evaluation is made
+    values::Vector{Vector{T}}    # what it gives
+    cotangents::Vector{Vector{T}}
+    factors::Vector{Any}         # of I - γ dt J, where it is implicit
+    state::Vector{T}
+    pulled::Vector{Vector{T}}    # a product of the drift's and of the diffusion's size
+end
+
+function Reading(path::Path{T}) where {T}
+    eq, steps = path.equation, scheme(path.alg)
+    p, q = path.p[eq.f_places], path.p[eq.g_places]
+    size_of(e) = e.drift ? eq.f.n : eq.g.n
+    sized() = [zeros(T, size_of(e)) for e in steps.evaluations]
+    motions_ = motions(eq.blocks)
+    return Reading(steps, eq.blocks, Side(eq.f, p, part(eq.f, :f, p)), Side(eq.g, q, part(eq.g, :f, q)), part(eq.f, :jac, p),
+        zeros(T, motions_, 6), zeros(T, motions_), sized(), sized(), sized(), Vector{Any}(nothing, length(steps.evaluations)),
+        zeros(T, eq.f.n), [zeros(T, eq.f.n), zeros(T, eq.g.n)])
+end
+
+weights!(r::Reading, w::Weights) = mul!(r.weights, r.basis, collect(eltype(r.weights), w))
+
+"""y += the combination of the evaluations."""
+function combine!(y, r::Reading, c::Combination, dt)
+    for (j, a) in c.drifts
+        LinearAlgebra.axpy!(oftype(dt, a) * dt, r.values[j], y)
+    end
+    for (j, w) in c.noises
+        contract!(y, r.values[j], weights!(r, w), r.blocks, one(dt))
+    end
+    return y
+end
+
+"""What a cotangent v of a combination is to the evaluations in it."""
+function hand_back!(r::Reading, c::Combination, v, dt)
+    for (j, a) in c.drifts
+        LinearAlgebra.axpy!(oftype(dt, a) * dt, v, r.cotangents[j])
+    end
+    for (j, w) in c.noises
+        spread!(r.cotangents[j], v, weights!(r, w), r.blocks)
+    end
+    return nothing
+end
+
+"""All evaluations of the step from u at t; `r.state` is the next state."""
+function retake!(r::Reading, u, t, dt)
+    for (i, e) in enumerate(r.scheme.evaluations)
+        at, side = r.states[i], e.drift ? r.f : r.g
+        fill!(at, 0)
+        copyto!(at, u)
+        combine!(view(at, 1:length(u)), r, e.at, dt)
+        e.implicit == 0 || (r.factors[i] = inside!(at, r, e, t, dt))
+        side.f(r.values[i], at, nothing, t + oftype(t, e.c) * dt)
+    end
+    return combine!(copyto!(r.state, u), r, r.scheme.next, dt)
+end
+
+"""
+Newton's method for the state x = at + γ dt f(x) of an implicit evaluation, in the place of `at`. Returns the factors of
+I - γ dt J there.
+"""
+function inside!(at::Vector{T}, r::Reading, e::Evaluation, t, dt) where {T}
+    start, n, γ, s = copy(at), length(at), T(e.implicit) * dt, t + T(e.c) * dt
+    slope, J = similar(at), zeros(T, n, n)
+    for _ in 1:30
+        r.f.f(slope, at, nothing, s)
+        r.jac(J, at, nothing, s)
+        factors = LinearAlgebra.lu!(LinearAlgebra.I - γ .* J)
+        step = factors \ (start .+ γ .* slope .- at)
+        at .+= step
+        maximum(abs, step) <= 100 * eps(T) * (1 + maximum(abs, at)) && return factors
+    end
+    error("an implicit step was not found again")
+end
+
+"""Reads one step backwards: `λ` is the cotangent of the state after it, and then of the one before."""
+function read_back!(λ, r::Reading, t, dt)
+    foreach(x -> fill!(x, 0), r.cotangents)
+    hand_back!(r, r.scheme.next, λ, dt)
+    for i in length(r.scheme.evaluations):-1:1
+        e = r.scheme.evaluations[i]
+        side, v, pulled = e.drift ? (r.f, r.cotangents[i], r.pulled[1]) : (r.g, r.cotangents[i], r.pulled[2])
+        all(iszero, v) && continue
+        s = t + oftype(t, e.c) * dt
+        e.implicit == 0 || LinearAlgebra.ldiv!(r.factors[i]', v)
+        side.vjp(pulled, v, r.states[i], nothing, s)
+        here = view(pulled, 1:length(λ))
+        λ .+= here
+        hand_back!(r, e.at, here, dt)
+        isempty(side.gradient) && continue
+        side.vjp_p(side.more, v, r.states[i], nothing, s)
+        side.gradient .+= side.more
+    end
+    return nothing
+end
+
+# Products take their own parameters, as evaluations do.
+(own::Own)(out, v, u, p, t) = own.f(out, v, u, own.p, t)
+
+"""
+    adjoint_path!(du0, dp, path, ts, cotangents)
+
+The gradient of sum(cotangents .* states at ts) in u0 and in the parameters of one path.
+"""
+function adjoint_path!(du0, dp, path::Path{T}, ts, cotangents) where {T}
+    r, λ = Reading(path), zeros(T, size(path.u, 1))
+    nodes = on_steps(path, ts, cotangents)
+    for i in (length(path.t) - 1):-1:1
+        λ .+= view(nodes, :, i + 1)
+        all(iszero, λ) && continue
+        t, dt = path.t[i], path.t[i + 1] - path.t[i]
+        second = isempty(path.Z) ? path.Z : view(path.Z, :, i + 1) .- view(path.Z, :, i)
+        weigh!(r.basis, view(path.W, :, i + 1) .- view(path.W, :, i), second, dt)
+        check_step(retake!(r, view(path.u, :, i), t, dt), view(path.u, :, i + 1), r.scheme, path.alg)
+        read_back!(λ, r, t, dt)
+    end
+    copyto!(du0, λ .+ view(nodes, :, 1))
+    fill!(dp, 0)
+    view(dp, path.equation.f_places) .+= r.f.gradient
+    view(dp, path.equation.g_places) .+= r.g.gradient
+    return nothing
+end
+
+"""Cotangents of the states at steps, for those at `ts`, which are linear between them."""
+function on_steps(path::Path{T}, ts, cotangents) where {T}
+    nodes = zeros(T, size(path.u))
+    for (k, t) in enumerate(ts)
+        i, θ = placed(path, T(t))
+        @views nodes[:, i] .+= (1 - θ) .* cotangents[:, k]
+        @views nodes[:, i + 1] .+= θ .* cotangents[:, k]
+    end
+    return nodes
+end
+
+# An implicit solver stops its iteration before rounding does.
+function check_step(ours, theirs, steps, alg)
+    scale = 1 + maximum(abs, theirs)
+    allowed = implicit(steps) ? 0.01 : 1e4 * eps(eltype(ours))
+    maximum(abs, ours .- theirs) <= allowed * scale && return nothing
+    error("a step of $(nameof(typeof(alg))) is not the one that is known here, so there is no gradient through it")
+end
+
+"""
+    adjoint_paths!(du0, dp, paths, ts, cotangents)
+
+`adjoint_path!` for every path: `du0` (n, N), `dp` (m, N), `cotangents` (n, k, N). What failed has a gradient of NaN, or
+of zero where nothing was asked of it.
+"""
+function adjoint_paths!(du0, dp, paths, ts, cotangents)
+    each(length(paths)) do i
+        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
+        if paths[i] isa Failure
+            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
+        else
+            adjoint_path!(here..., paths[i], ts, g)
+        end
+    end
+    return nothing
+end
+
+"""
+    adjoint_paths_at!(table, N, n, m, paths)
+
+`adjoint_paths!` with the arrays du0, dp, ts and cotangents in a table.
+"""
+function adjoint_paths_at!(table::Int, N, n, m, paths)
+    package("StochasticDiffEqHighOrder")  # which has the tableaus
+    all, F = Table(table), Float64
+    ts = at(all, F, 3)
+    return Base.invokelatest(adjoint_paths!, columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), paths, ts,
+        reshape(at(all, F, 4), n, length(ts), N))
+end

@@ -1,0 +1,103 @@
+"""Stochastic equations in Julia: StochasticDiffEq.jl solves, and the derivative of its own steps is the gradient."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from pysciml.algorithms import Tsit5
+from pysciml.engines.base import Request, RequestPart
+from pysciml.engines.julia import bridge
+from pysciml.engines.julia.algorithms import julia_algorithm
+from pysciml.engines.julia.engine import counted
+from pysciml.engines.julia.errors import JuliaError, returned, stop, translated
+from pysciml.engines.julia.runtime import call
+from pysciml.engines.stochastic import Paths, PathsRequest
+from pysciml.errors import SolveError
+from pysciml.sensitivity import GaussAdjoint
+from pysciml.solution import ReturnCode, Stats
+
+
+def solve_paths(request: PathsRequest) -> Paths:
+    """Solves all paths in one call, on Julia's threads."""
+    count, n = request.seeds.size, request.drift.rhs.n
+    u, counts, stopped = np.empty((count, request.ts.size, n)), np.zeros((count, 4), np.int64), np.empty(count)
+    nothing = np.zeros(0)
+    times, W, Z = request.noise or (nothing, nothing, nothing)
+    where = bridge.table(u, counts, request.u0, request.p, request.ts, request.seeds, times, W, Z, stopped)
+    start = time.perf_counter()
+    paths = _telling(
+        request, "solve_paths_at!", bridge.address(where), count, n, request.p.shape[1], _equation(request, "f"),
+        julia_algorithm(request.alg), request.t0, request.t1, request.reltol, request.abstol, request.options or (),
+    )  # fmt: skip
+    stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
+    return Paths(u, _errors(request, paths, stopped, u), stats, paths)
+
+
+def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray, Stats]:
+    """The gradients of sum(cotangents * u) in u0 (N, n) and p (N, m) of each path."""
+    count, _, n = paths.u.shape
+    du0, dp = np.empty((count, n)), np.empty((count, request.p.shape[1]))
+    start = time.perf_counter()
+    _equation(request, "vjp", "vjp_p")
+    where = bridge.table(du0, dp, request.ts, np.ascontiguousarray(cotangents))
+    _telling(request, "adjoint_paths_at!", bridge.address(where), count, n, request.p.shape[1], paths.handle)
+    return du0, dp, Stats(wall_time=time.perf_counter() - start, engine="julia", alg=request.alg.name)
+
+
+def steps(paths: Paths, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The times (k,) that a path stepped on, and its W and Z there, (k, motions); Z without columns where there is none."""
+    sizes = np.zeros(3, np.int64)
+    call("path_sizes!", sizes, paths.handle, i + 1)
+    count, motions, second = sizes.tolist()
+    t, W, Z = np.empty(count), np.empty((count, motions)), np.empty((count, second))
+    call("path_steps!", t, W.T, Z.T, paths.handle, i + 1)
+    return t, W, Z
+
+
+def at_times(paths: Paths, ts: np.ndarray) -> np.ndarray:
+    """(N, len(ts), n): the states at other times, linear between steps."""
+    u = np.empty((paths.u.shape[0], ts.size, paths.u.shape[2]))
+    call("paths_at!", u.T, paths.handle, ts)
+    return u
+
+
+def _equation(request: PathsRequest, *kinds: str) -> Any:
+    """The equation in Julia, with at least these parts of its models compiled."""
+    jac = ("jac",) if request.alg.implicit else ()
+    f, g = (bridge.model(_plain(request, part), (*kinds, *more))
+            for part, more in ((request.drift, jac), (request.diffusion, ())))  # fmt: skip
+    return call("Equation", f, g, request.drift.places, request.diffusion.places, *request.blocks)
+
+
+def _plain(request: PathsRequest, part: RequestPart) -> Request:
+    """One part as an ordinary right-hand side, whose Jacobian is dense."""
+    return Request(rhs=part.rhs, program=part.program, u0=request.u0[0], p=request.p[0], t0=request.t0, t1=request.t1,
+                   ts=request.ts, alg=Tsit5(), sensealg=GaussAdjoint(), reltol=request.reltol, abstol=request.abstol,
+                   single=request.single)  # fmt: skip
+
+
+def _telling(request: PathsRequest, name: str, *args: Any) -> Any:
+    try:
+        return call(name, *args)
+    except JuliaError as error:
+        whole = _plain(request, request.drift)._replace(parts=(request.diffusion,), alg=request.alg)
+        failure = translated(error, whole, "backward" if name.startswith("adjoint") else "forward")
+    raise failure
+
+
+def _errors(request: PathsRequest, paths: Any, stopped: np.ndarray, u: np.ndarray) -> dict[int, SolveError]:
+    found = {}
+    for i in np.flatnonzero(~np.isfinite(u).all(axis=(1, 2))):
+        code, detail = ReturnCode.Unstable, "NaN or infinity in the result"
+        if np.isnan(stopped[i]):
+            u[i] = np.nan
+        else:
+            name = call("retcode", paths, int(i) + 1)
+            code, detail = returned(name), f"{name} from Julia"
+        found[int(i)] = stop(_plain(request, request.drift)._replace(alg=request.alg), "forward", code,
+                             float(stopped[i]), detail)  # fmt: skip
+    return found
+

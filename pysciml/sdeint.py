@@ -1,0 +1,253 @@
+"""torchsde's functions, with their arguments and results: code written for it moves with one import.
+
+What they ask of an `sde` is torchsde's: `f` and `g` (or others by `names`), `noise_type` and `sde_type`, and a state of
+shape (batch, d). By default they solve in Julia where it is set up, with torchsde's own fixed steps; methods that only
+torchsde has, a Brownian motion of its making, and extra solver state are solved by torchsde itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from pysciml.algorithms import EM, SRA1, SRIW1, Algorithm, EulerHeun, RKMil, TorchSDE, by_name
+from pysciml.engines import select
+from pysciml.errors import InvalidInputError, MissingExtraError, UnsupportedError
+from pysciml.problems import NoisePath, SDEProblem
+from pysciml.sensitivity import BacksolveAdjoint
+from pysciml.solve import solve
+
+# Which solver of Julia's has the scheme of which method.
+_IN_JULIA: dict[str, Callable[[], Algorithm]] = {"euler": EM, "heun": EulerHeun, "milstein": RKMil}
+_ONLY_TORCH = ("midpoint", "reversible_heun", "adjoint_reversible_heun", "euler_heun", "log_ode")
+
+
+def sdeint(
+    sde: Any,
+    y0: torch.Tensor,
+    ts: Any,
+    bm: Any = None,
+    method: str | Algorithm | None = None,
+    dt: float = 1e-3,
+    adaptive: bool = False,
+    rtol: float = 1e-5,
+    atol: float = 1e-4,
+    dt_min: float = 1e-5,
+    options: dict[str, Any] | None = None,
+    names: dict[str, str] | None = None,
+    logqp: bool = False,
+    extra: bool = False,
+    extra_solver_state: Any = None,
+    *,
+    engine: str | None = None,
+    seed: int | None = None,
+) -> Any:
+    """Solves a stochastic equation as `torchsde.sdeint` does.
+
+    Args:
+        sde: has `f(t, y)` and `g(t, y)`, or others by `names`; `noise_type`, "diagonal", "scalar", "additive" or
+            "general"; and `sde_type`, "ito" or "stratonovich". f returns (batch, d), g the same for diagonal noise and
+            else (batch, d, m). For `logqp` it has a prior drift `h` too.
+        y0: (batch, d) the state at ts[0]. ts: (T,) increasing times.
+        bm: a `NoisePath`; or a Brownian motion of torchsde's, which torchsde then solves with.
+        method: a name of torchsde's, or an algorithm of pysciml's or its name. None: for Ito equations one of order 1.5
+            with diagonal ("srk" in torchsde) and additive noise and "euler" else, for Stratonovich's "heun" ("midpoint"
+            in torchsde).
+        dt: the step, or the first one. adaptive: whether to choose steps by rtol and atol. dt_min: of torchsde alone.
+        logqp: whether to return the log-ratio penalty too, a path's Kullback-Leibler divergence from the prior.
+        options, names, extra, extra_solver_state: as of torchsde. engine: as of `solve`. seed: of the Brownian motion;
+            None takes one from torch's generator.
+
+    Returns:
+        (T, batch, d) states; with logqp also (T - 1, batch) increments of the penalty.
+
+    Raises:
+        InvalidInputError: a y0, a noise_type or a sde_type that is none; what `solve` refuses. MissingExtraError: it
+            takes torchsde, which is not installed.
+
+    Reference: Li, Wong, Chen and Duvenaud, "Scalable gradients for stochastic differential equations", AISTATS (2020).
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> class Decay(torch.nn.Module):
+        ...     noise_type, sde_type = "diagonal", "ito"
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.rate = torch.nn.Parameter(torch.tensor(1.0))
+        ...     def f(self, t, y):
+        ...         return -self.rate * y
+        ...     def g(self, t, y):
+        ...         return 0.1 * torch.ones_like(y)
+        >>> sde = Decay()
+        >>> ys = ps.sdeint(sde, torch.ones(8, 2), torch.linspace(0, 1, 5), dt=0.05, method="euler", engine="embedded")
+        >>> ys.shape
+        torch.Size([5, 8, 2])
+        >>> ys.mean().backward()
+        >>> bool(sde.rate.grad < 0)
+        True
+    """
+    return _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra,
+                   extra_solver_state, engine, seed, None, {})  # fmt: skip
+
+
+def sdeint_adjoint(
+    sde: Any,
+    y0: torch.Tensor,
+    ts: Any,
+    bm: Any = None,
+    method: str | Algorithm | None = None,
+    adjoint_method: str | None = None,
+    dt: float = 1e-3,
+    adaptive: bool = False,
+    adjoint_adaptive: bool = False,
+    rtol: float = 1e-5,
+    adjoint_rtol: float = 1e-5,
+    atol: float = 1e-4,
+    adjoint_atol: float = 1e-4,
+    dt_min: float = 1e-5,
+    options: dict[str, Any] | None = None,
+    adjoint_options: dict[str, Any] | None = None,
+    adjoint_params: Sequence[torch.Tensor] | None = None,
+    names: dict[str, str] | None = None,
+    logqp: bool = False,
+    extra: bool = False,
+    extra_solver_state: Any = None,
+    *,
+    engine: str | None = None,
+    seed: int | None = None,
+) -> Any:
+    """`sdeint` with `torchsde.sdeint_adjoint`'s arguments, for memory that does not grow with the steps of torch.
+
+    In the julia engine the gradient is that of `sdeint`: the derivative of the solver's own steps, which keeps a state a
+    step and nothing of torch's; adjoint arguments have no use there. In the embedded engine it is torchsde's adjoint.
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> class Growth(torch.nn.Module):
+        ...     noise_type, sde_type = "diagonal", "stratonovich"
+        ...     def __init__(self):
+        ...         super().__init__()
+        ...         self.rate = torch.nn.Parameter(torch.tensor(0.5))
+        ...     def f(self, t, y):
+        ...         return self.rate * y
+        ...     def g(self, t, y):
+        ...         return 0.1 * y
+        >>> sde = Growth()
+        >>> ys = ps.sdeint_adjoint(sde, torch.ones(4, 1), [0.0, 1.0], dt=0.05, engine="embedded")
+        >>> ys[-1].mean().backward()
+        >>> bool(sde.rate.grad > 0)
+        True
+    """
+    given = {"adjoint_method": adjoint_method, "adjoint_adaptive": adjoint_adaptive, "adjoint_rtol": adjoint_rtol,
+             "adjoint_atol": adjoint_atol, "adjoint_options": adjoint_options, "adjoint_params": adjoint_params}  # fmt: skip
+    return _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra,
+                   extra_solver_state, engine, seed, BacksolveAdjoint(), given)  # fmt: skip
+
+
+def _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra, state, engine, seed,
+            sensealg, adjoint) -> Any:  # fmt: skip
+    _check(sde, y0)
+    of_torchsde = (bm is not None and not isinstance(bm, NoisePath)) or extra or state is not None
+    if of_torchsde or (isinstance(method, str) and method in _ONLY_TORCH) or (any(adjoint.values()) and _embedded(engine)):
+        given = {"dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, "dt_min": dt_min, "options": options,
+                 "names": names, "logqp": logqp, "extra": extra, "extra_solver_state": state, "bm": bm, "method": method}  # fmt: skip
+        return _by_torchsde(sde, y0, ts, engine, seed, adjoint if sensealg else None, given)
+    f, g, h = (getattr(sde, (names or {}).get(long, short), None)
+               for long, short in (("drift", "f"), ("diffusion", "g"), ("prior_drift", "h")))  # fmt: skip
+    if f is None or g is None or (logqp and h is None):
+        raise InvalidInputError("the sde lacks a drift, a diffusion or, for logqp, a prior drift.", got=type(sde).__name__,
+                                expected="f, g" + ", h" * logqp, fix='names={"drift": "mu", "diffusion": "sigma"}')  # fmt: skip
+    if logqp:
+        f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)
+    times = torch.as_tensor(ts, dtype=torch.float64)
+    prob = SDEProblem(f, g, y0, (float(times[0]), float(times[-1])), noise_type=_noise_type(sde),
+                      interpretation=sde.sde_type)  # fmt: skip
+    alg = _algorithm(method, sde, engine, options)
+    sol = solve(prob, alg, saveat=times, dt=dt, adaptive=adaptive or None if alg.adaptive is False else adaptive,
+                reltol=rtol, abstol=atol, noise=bm, seed=seed, engine=engine,
+                sensealg=sensealg if _embedded(engine) else None)  # fmt: skip
+    return _apart(sol.u) if logqp else sol.u
+
+
+def _check(sde: Any, y0: Any) -> None:
+    for name, choices in (("noise_type", ("diagonal", "scalar", "additive", "general")),
+                          ("sde_type", ("ito", "stratonovich"))):  # fmt: skip
+        if getattr(sde, name, None) not in choices:
+            raise InvalidInputError(f"the sde must have a {name}.", got=f"{getattr(sde, name, None)!r}",
+                                    expected=", ".join(choices), fix=f'{name} = "{choices[0]}"')  # fmt: skip
+    if not isinstance(y0, torch.Tensor) or y0.dim() != 2:
+        raise InvalidInputError("y0 must be a tensor of shape (batch, d).",
+                                got=str(list(y0.shape)) if isinstance(y0, torch.Tensor) else type(y0).__name__,
+                                fix="y0[None]")  # fmt: skip
+
+
+def _embedded(engine: str | None) -> bool:
+    return select.engine_name(engine) == "embedded"
+
+
+def _noise_type(sde: Any) -> str:
+    return "general" if sde.noise_type == "scalar" else sde.noise_type  # there g has a last dimension of one
+
+
+def _algorithm(method: Any, sde: Any, engine: str | None, options: dict[str, Any] | None) -> Algorithm:
+    """torchsde's method as one of ours, in the engine that will solve."""
+    if isinstance(method, Algorithm):
+        return method
+    high = "srk" if sde.sde_type == "ito" and sde.noise_type != "general" else "euler"
+    name = method or ("heun" if sde.sde_type == "stratonovich" else high)
+    if name == "srk" and sde.noise_type == "scalar" and not _embedded(engine):
+        name = "euler" if method is None else name
+    if _embedded(engine):
+        return TorchSDE(name, options or {}) if name in (*_IN_JULIA, "srk") else by_name(name)
+    if name == "srk":
+        return SRA1() if sde.noise_type == "additive" else SRIW1()
+    return _IN_JULIA[name]() if name in _IN_JULIA else by_name(name)
+
+
+def _with_penalty(f: Callable, g: Callable, h: Callable, noise_type: str, y0: torch.Tensor) -> tuple:
+    """Drift and diffusion of the state and one more: half the squared norm of g⁻¹ (f - h), integrated; and its start.
+
+    Reference: Li et al. (2020), section 5; Girsanov's theorem.
+    """
+
+    def drift(t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        y = z[:, :-1]
+        prior, posterior, noise = h(t, y), f(t, y), g(t, y)
+        if noise_type == "diagonal":
+            safe = torch.where(noise.abs() > 1e-7, noise, torch.where(noise < 0, -1e-7, 1e-7).to(noise))
+            u = (posterior - prior) / safe
+        else:
+            u = (torch.linalg.pinv(noise) @ (posterior - prior)[..., None])[..., 0]
+        return torch.cat([posterior, 0.5 * (u * u).sum(dim=1, keepdim=True)], dim=1)
+
+    def diffusion(t: torch.Tensor, z: torch.Tensor) -> torch.Tensor:
+        noise = g(t, z[:, :-1])
+        return torch.cat([noise, noise.new_zeros((noise.shape[0], 1, *noise.shape[2:]))], dim=1)
+
+    return drift, diffusion, torch.cat([y0, y0.new_zeros((y0.shape[0], 1))], dim=1)
+
+
+def _apart(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    return u[..., :-1], u[..., -1].diff(dim=0)
+
+
+def _by_torchsde(sde: Any, y0: torch.Tensor, ts: Any, engine: str | None, seed: int | None, adjoint: Any, given: Any):
+    if engine == "julia":
+        raise UnsupportedError("the julia engine has no such method, and takes no Brownian motion of torchsde's.",
+                               got='engine="julia"', expected="euler, milstein, srk, heun; a seed or a NoisePath as bm",
+                               fix="leave engine out")  # fmt: skip
+    try:
+        import torchsde
+    except ImportError:
+        raise MissingExtraError("torchsde", "sde", "what only torchsde can solve") from None
+    if seed is not None:
+        raise UnsupportedError("what torchsde solves takes no seed.", got=f"seed={seed}", expected="bm",
+                               fix="bm=torchsde.BrownianInterval(t0, t1, size, entropy=seed)")  # fmt: skip
+    if isinstance(given["bm"], NoisePath):
+        raise UnsupportedError("this method of torchsde's takes a Brownian motion of its own making.", got="a NoisePath",
+                               expected="torchsde.BrownianInterval", fix="bm=None")  # fmt: skip
+    if adjoint is None:
+        return torchsde.sdeint(sde, y0, ts, **given)
+    return torchsde.sdeint_adjoint(sde, y0, ts, **given, **adjoint)

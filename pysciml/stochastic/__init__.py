@@ -1,0 +1,5 @@
+"""Stochastic differential equations."""
+
+from pysciml.stochastic.solution import SDESolution as SDESolution
+from pysciml.stochastic.solve import solve_paths as solve_paths
+from pysciml.stochastic.solve import solve_sde as solve_sde

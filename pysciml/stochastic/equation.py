@@ -1,0 +1,89 @@
+"""The drift and the diffusion of a problem, each compiled or called back, and the parameters that both have."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pysciml.engines.base import RequestPart
+from pysciml.errors import PySciMLWarning, TraceError
+from pysciml.problems import SDEProblem
+from pysciml.rhs.callback import prepare_callback
+from pysciml.rhs.padded import Padded
+from pysciml.rhs.parameters import Inputs
+from pysciml.rhs.trace import prepare_for
+
+
+@dataclass(eq=False)
+class Equation:
+    """A problem as an engine takes it.
+
+    Attributes:
+        drift, diffusion: both parts; the diffusion's results are those of `SDEProblem.diffusion`, padded to a square.
+        captured: the tensors that they reach for by themselves, which follow p in the flat parameter vector.
+        blocks: as of `SDEProblem`. additive: whether the diffusion is known not to depend on the state.
+    """
+
+    drift: RequestPart
+    diffusion: RequestPart
+    captured: list[torch.Tensor]
+    blocks: tuple[int, int, int]
+    additive: bool
+
+
+def prepare(prob: SDEProblem, route: str | None) -> Equation:
+    """Compiles both parts, or makes them ready to be called back, as `route` says; None compiles where that is possible.
+
+    Raises:
+        TraceError: route="compiled", and one of them cannot be.
+    """
+    f = SimpleNamespace(f=prob.f, u0=prob.u0, tspan=prob.tspan, p=prob.p)
+    g = _diffusion(prob)
+    if route != "callback":
+        try:
+            return _joined(prob, *(prepare_for(x.f, prob.span[0], Inputs.of(x.u0, x.p)) for x in (f, g)))
+        except TraceError as refusal:
+            if route == "compiled":
+                raise
+            warnings.warn("drift or diffusion cannot be compiled, so Python is called back from Julia, which is slower:\n"
+                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
+    return _joined(prob, *(prepare_callback(x) for x in (f, g)))
+
+
+def _diffusion(prob: SDEProblem) -> SimpleNamespace:
+    """What there is to prepare of g: g itself, or, where it has more results than u has states, in a square."""
+    if prob.noise_type == "diagonal":
+        return SimpleNamespace(f=prob.g, u0=prob.u0, tspan=prob.tspan, p=prob.p)
+    layout, (count, rows, columns) = prob.inputs.u_layout, prob.blocks
+
+    def values(t: torch.Tensor, x: torch.Tensor, *p: Any) -> torch.Tensor:
+        return prob.diffusion(t, layout.unflatten(x), *p)
+
+    padded = Padded(values, layout.size, count * rows * columns, of=(prob.g,))
+    return SimpleNamespace(f=padded, u0=_beside(prob.inputs.u[0], padded.n), tspan=prob.tspan, p=prob.p)
+
+
+def _beside(u: torch.Tensor, n: int) -> torch.Tensor:
+    """A state of size n that begins with u."""
+    return torch.cat([u.detach().reshape(-1), u.new_zeros(n - u.numel())])
+
+
+def _joined(prob: SDEProblem, drift: tuple[Any, Any], diffusion: tuple[Any, Any]) -> Equation:
+    """Both parts with one list of parameters: those of p, then what either captured."""
+    captured = list({id(x): x for program, _ in (drift, diffusion) for x in program.captured}.values())
+    leaves = [*prob.inputs.p, *captured]
+    ends = np.cumsum([0, *(x.numel() for x in leaves)])
+    where = {id(x): i for i, x in enumerate(captured, start=len(prob.inputs.p))}
+    parts = []
+    for program, rhs in (drift, diffusion):
+        own = [*range(len(prob.inputs.p)), *(where[id(x)] for x in program.captured)]
+        places = [np.arange(ends[i], ends[i + 1]) for i in own]
+        parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
+    program, rhs, _ = parts[1]
+    additive = hasattr(rhs, "graph") and not rhs.graph("f", program).depends_on("u")
+    return Equation(*parts, captured, prob.blocks, additive)
