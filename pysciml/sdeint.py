@@ -120,8 +120,8 @@ def sdeint_adjoint(
 ) -> Any:
     """`sdeint` with `torchsde.sdeint_adjoint`'s arguments, for memory that does not grow with the steps of torch.
 
-    In the julia engine the gradient is that of `sdeint`: the derivative of the solver's own steps, which keeps a state a
-    step and nothing of torch's; adjoint arguments have no use there. In the embedded engine it is torchsde's adjoint.
+    In the julia engine the gradient is that of `sdeint`: the derivative of the solver's own steps, which keeps a state
+    a step and nothing of torch's; adjoint arguments have no use there. In the embedded engine it is torchsde's adjoint.
 
     Example:
         >>> import torch, pysciml as ps
@@ -140,34 +140,92 @@ def sdeint_adjoint(
         >>> bool(sde.rate.grad > 0)
         True
     """
-    given = {"adjoint_method": adjoint_method, "adjoint_adaptive": adjoint_adaptive, "adjoint_rtol": adjoint_rtol,
-             "adjoint_atol": adjoint_atol, "adjoint_options": adjoint_options, "adjoint_params": adjoint_params}  # fmt: skip
+    given = {
+        "adjoint_method": adjoint_method,
+        "adjoint_adaptive": adjoint_adaptive,
+        "adjoint_rtol": adjoint_rtol,
+        "adjoint_atol": adjoint_atol,
+        "adjoint_options": adjoint_options,
+        "adjoint_params": adjoint_params,
+    }
     return _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra,
                    extra_solver_state, engine, seed, BacksolveAdjoint(), given)  # fmt: skip
 
 
-def _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra, state, engine, seed,
-            sensealg, adjoint) -> Any:  # fmt: skip
+def _sdeint(
+    sde,
+    y0,
+    ts,
+    bm,
+    method,
+    dt,
+    adaptive,
+    rtol,
+    atol,
+    dt_min,
+    options,
+    names,
+    logqp,
+    extra,
+    state,
+    engine,
+    seed,
+    sensealg,
+    adjoint,
+) -> Any:
     _check(sde, y0)
     of_torchsde = (bm is not None and not isinstance(bm, NoisePath)) or extra or state is not None
-    if of_torchsde or (isinstance(method, str) and method in _ONLY_TORCH) or (any(adjoint.values()) and _embedded(engine)):
-        given = {"dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, "dt_min": dt_min, "options": options,
-                 "names": names, "logqp": logqp, "extra": extra, "extra_solver_state": state, "bm": bm, "method": method}  # fmt: skip
+    if (
+        of_torchsde
+        or (isinstance(method, str) and method in _ONLY_TORCH)
+        or (any(adjoint.values()) and _embedded(engine))
+    ):
+        given = {
+            "dt": dt,
+            "adaptive": adaptive,
+            "rtol": rtol,
+            "atol": atol,
+            "dt_min": dt_min,
+            "options": options,
+            "names": names,
+            "logqp": logqp,
+            "extra": extra,
+            "extra_solver_state": state,
+            "bm": bm,
+            "method": method,
+        }
         return _by_torchsde(sde, y0, ts, engine, seed, adjoint if sensealg else None, given)
-    f, g, h = (getattr(sde, (names or {}).get(long, short), None)
-               for long, short in (("drift", "f"), ("diffusion", "g"), ("prior_drift", "h")))  # fmt: skip
+    f, g, h = (
+        getattr(sde, (names or {}).get(long, short), None)
+        for long, short in (("drift", "f"), ("diffusion", "g"), ("prior_drift", "h"))
+    )
     if f is None or g is None or (logqp and h is None):
-        raise InvalidInputError("the sde lacks a drift, a diffusion or, for logqp, a prior drift.", got=type(sde).__name__,
-                                expected="f, g" + ", h" * logqp, fix='names={"drift": "mu", "diffusion": "sigma"}')  # fmt: skip
+        raise InvalidInputError(
+            "the sde lacks a drift, a diffusion or, for logqp, a prior drift.",
+            got=type(sde).__name__,
+            expected="f, g" + ", h" * logqp,
+            fix='names={"drift": "mu", "diffusion": "sigma"}',
+        )
     if logqp:
-        f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)
+        f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)  # type: ignore[arg-type] # h is there, as said above
     times = torch.as_tensor(ts, dtype=torch.float64)
-    prob = SDEProblem(f, g, y0, (float(times[0]), float(times[-1])), noise_type=_noise_type(sde),
-                      interpretation=sde.sde_type)  # fmt: skip
+    prob = SDEProblem(
+        f, g, y0, (float(times[0]), float(times[-1])), noise_type=_noise_type(sde), interpretation=sde.sde_type
+    )
     alg = _algorithm(method, sde, engine, options)
-    sol = solve(prob, alg, saveat=times, dt=dt, adaptive=adaptive or None if alg.adaptive is False else adaptive,
-                reltol=rtol, abstol=atol, noise=bm, seed=seed, engine=engine,
-                sensealg=sensealg if _embedded(engine) else None)  # fmt: skip
+    sol = solve(
+        prob,
+        alg,
+        saveat=times,
+        dt=dt,
+        adaptive=adaptive or None if alg.adaptive is False else adaptive,
+        reltol=rtol,
+        abstol=atol,
+        noise=bm,
+        seed=seed,
+        engine=engine,
+        sensealg=sensealg if _embedded(engine) else None,
+    )
     return _apart(sol.u) if logqp else sol.u
 
 
@@ -246,8 +304,12 @@ def _by_torchsde(sde: Any, y0: torch.Tensor, ts: Any, engine: str | None, seed: 
         raise UnsupportedError("what torchsde solves takes no seed.", got=f"seed={seed}", expected="bm",
                                fix="bm=torchsde.BrownianInterval(t0, t1, size, entropy=seed)")  # fmt: skip
     if isinstance(given["bm"], NoisePath):
-        raise UnsupportedError("this method of torchsde's takes a Brownian motion of its own making.", got="a NoisePath",
-                               expected="torchsde.BrownianInterval", fix="bm=None")  # fmt: skip
+        raise UnsupportedError(
+            "this method of torchsde's takes a Brownian motion of its own making.",
+            got="a NoisePath",
+            expected="torchsde.BrownianInterval",
+            fix="bm=None",
+        )
     if adjoint is None:
         return torchsde.sdeint(sde, y0, ts, **given)
     return torchsde.sdeint_adjoint(sde, y0, ts, **given, **adjoint)

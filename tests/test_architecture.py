@@ -31,7 +31,7 @@ LAYERS = (
     {"solve_ode"},
     {"stochastic", "delay", "steady", "boundary", "jumps"},
     {"solve"},
-    {"odeint"},
+    {"odeint", "sdeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
     {"pysciml"},
     {"de"},

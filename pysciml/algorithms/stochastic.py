@@ -192,8 +192,13 @@ class SKenCarp(_Additive, order=1.5, stiff=True, implicit=True, reference=_STABL
 
 
 @dataclass(frozen=True)
-class TorchSDE(StochasticAlgorithm, order=0.5, adaptive=False, package="",
-                reference="Li, Wong, Chen and Duvenaud, Scalable gradients for stochastic differential equations, AISTATS (2020)"):  # noqa: E501
+class TorchSDE(
+    StochasticAlgorithm,
+    order=0.5,
+    adaptive=False,
+    package="",
+    reference="Li, Wong, Chen and Duvenaud, Scalable gradients for stochastic differential equations, AISTATS (2020)",
+):
     """Any method of torchsde, by its name there, in the embedded engine.
 
     Args:

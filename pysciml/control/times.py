@@ -12,7 +12,6 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, UnsupportedError
-from pysciml.problems import ODEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.parameters import to_numpy
 
@@ -20,7 +19,7 @@ SaveAt = float | Sequence[float] | torch.Tensor | None
 _FEW = 1000  # saved times that are remembered as checked
 
 
-def save_times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
+def save_times(prob: Any, saveat: SaveAt) -> torch.Tensor:
     """The (k,) times to save at, float64 on the state's device, differentiable in tspan or saveat.
 
     Raises:

@@ -91,8 +91,20 @@ def solve_ensemble(
         raise InvalidInputError("solve_ensemble needs an ensemble.", got=type(ensemble).__name__,
                                 fix="pysciml.EnsembleProblem(prob, u0=torch.stack(states))")  # fmt: skip
     if isinstance(ensemble.prob, SDEProblem):
-        given = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine, "route": route,
-                 "dt": dt, "dtmax": dtmax, "maxiters": maxiters, "adaptive": adaptive, "seed": seed, "noise": noise}  # fmt: skip
+        given = {
+            "saveat": saveat,
+            "reltol": reltol,
+            "abstol": abstol,
+            "sensealg": sensealg,
+            "engine": engine,
+            "route": route,
+            "dt": dt,
+            "dtmax": dtmax,
+            "maxiters": maxiters,
+            "adaptive": adaptive,
+            "seed": seed,
+            "noise": noise,
+        }
         return _of_noise(ensemble, alg, given, executor=executor, callback=callback)
     if noise is not None or seed is not None or adaptive is not None:
         raise UnsupportedError("there is no noise in this problem.", got="seed, noise or adaptive",

@@ -24,7 +24,8 @@ class EnsembleProblem:
         trajectories: N, of a problem with noise, whose members may differ in their noise alone.
 
     Raises:
-        InvalidInputError: neither u0 nor p, nor trajectories; another structure, shape or dtype than the problem's; no or unequal N.
+        InvalidInputError: neither u0 nor p, nor trajectories; another structure, shape or dtype than the problem's; no
+            or unequal N.
 
     Example:
         >>> import torch, pysciml as ps

@@ -75,7 +75,8 @@ class NoisePath:
             raise InvalidInputError("a refined path must keep the times it has.", got=f"{len(times)} times",
                                     fix="torch.cat([path.t, others]).unique()")  # fmt: skip
         random = _generator(seed)
-        return NoisePath(times, *(None if x is None else _bridged(self.t, x, times, random) for x in (self.W, self.Z)))
+        W = _bridged(self.t, self.W, times, random)
+        return NoisePath(times, W, None if self.Z is None else _bridged(self.t, self.Z, times, random))
 
     def increments(self, ta: float, tb: float) -> torch.Tensor:
         """W(tb) - W(ta), of all motions."""

@@ -48,8 +48,8 @@ class SDEProblem:
             interpretation; a g of another shape.
 
     Reference: Oksendal, "Stochastic Differential Equations", Springer (2003); Kloeden and Platen, "Numerical Solution
-    of Stochastic Differential Equations", Springer (1992). Pathwise gradients: Giles and Glasserman, "Smoking adjoints",
-    Risk (2006).
+    of Stochastic Differential Equations", Springer (1992). Pathwise gradients: Giles and Glasserman, "Smoking
+    adjoints", Risk (2006).
 
     Example:
         >>> import torch, pysciml as ps
@@ -136,8 +136,11 @@ class SDEProblem:
         """The same problem with some fields changed: `prob.remake(u0=...)`."""
         unknown = changes.keys() - self.__dataclass_fields__.keys()
         if unknown:
-            raise InvalidInputError(f"an SDEProblem has no field {sorted(unknown)[0]!r}.", got=", ".join(sorted(unknown)),
-                                    expected=", ".join(self.__dataclass_fields__))  # fmt: skip
+            raise InvalidInputError(
+                f"an SDEProblem has no field {sorted(unknown)[0]!r}.",
+                got=", ".join(sorted(unknown)),
+                expected=", ".join(self.__dataclass_fields__),
+            )
         return replace(self, **changes)
 
     def __repr__(self) -> str:
@@ -149,7 +152,11 @@ class SDEProblem:
 
 def _check_function(f: Any, name: str) -> None:
     if isinstance(f, JuliaFunction):
-        raise UnsupportedError("drift and diffusion must be torch functions or modules.", got=f"a JuliaFunction as {name}",
-                               expected=f"def {name}(t, u): ...", fix="write both in torch")  # fmt: skip
+        raise UnsupportedError(
+            "drift and diffusion must be torch functions or modules.",
+            got=f"a JuliaFunction as {name}",
+            expected=f"def {name}(t, u): ...",
+            fix="write both in torch",
+        )
     if not callable(f):
         raise InvalidInputError(f"{name} must be callable.", got=type(f).__name__, fix=f"def {name}(t, u): ...")

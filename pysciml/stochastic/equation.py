@@ -37,7 +37,7 @@ class Equation:
 
 
 def prepare(prob: SDEProblem, route: str | None) -> Equation:
-    """Compiles both parts, or makes them ready to be called back, as `route` says; None compiles where that is possible.
+    """Compiles both parts, or makes them ready to be called back, as `route` says; None compiles where it can.
 
     Raises:
         TraceError: route="compiled", and one of them cannot be.
@@ -50,8 +50,12 @@ def prepare(prob: SDEProblem, route: str | None) -> Equation:
         except TraceError as refusal:
             if route == "compiled":
                 raise
-            warnings.warn("drift or diffusion cannot be compiled, so Python is called back from Julia, which is slower:\n"
-                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
+            warnings.warn(
+                "drift or diffusion cannot be compiled, so Python is called back from Julia, which is slower:\n"
+                f"{refusal}",
+                PySciMLWarning,
+                stacklevel=5,
+            )
     return _joined(prob, *(prepare_callback(x) for x in (f, g)))
 
 
@@ -86,4 +90,4 @@ def _joined(prob: SDEProblem, drift: tuple[Any, Any], diffusion: tuple[Any, Any]
         parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
     program, rhs, _ = parts[1]
     additive = hasattr(rhs, "graph") and not rhs.graph("f", program).depends_on("u")
-    return Equation(*parts, captured, prob.blocks, additive)
+    return Equation(parts[0], parts[1], captured, prob.blocks, additive)

@@ -119,8 +119,7 @@ def _solve(prob: SDEProblem, alg: Any, options: _Options, count: int | None, ens
     alg = by_name(alg) if isinstance(alg, str) else alg
     _check(prob, alg, options)
     ts = save_times(prob, options.saveat)
-    if options.seed is None:  # of torch's own generator, so that torch.manual_seed repeats it
-        options.seed = int(torch.randint(2**62, ()))
+    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed  # so torch.manual_seed repeats it
     on_cpu = prob.inputs.u[0].device.type == "cpu"
     known = alg is not None and alg.package == ""
     name = select.engine_name(options.engine)
@@ -129,7 +128,7 @@ def _solve(prob: SDEProblem, alg: Any, options: _Options, count: int | None, ens
         name = "embedded"
     rows = _Rows.of(prob, ensemble)
     run = _in_julia if name == "julia" else _embedded
-    return ts, *run(prob, alg, options, ts, rows, count or 1)
+    return ts, *run(prob, alg, options, ts, rows, _seeds(seed, count or 1), seed)
 
 
 class _Rows(NamedTuple):
@@ -148,7 +147,9 @@ class _Rows(NamedTuple):
         return cls(u0, pytree.tree_leaves(ensemble.p) if differs else prob.inputs.p, differs)  # type: ignore[union-attr]
 
 
-def _in_julia(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, count: int):
+def _in_julia(
+    prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, seeds: np.ndarray, seed: int
+):
     select.engine("julia")  # or an error that says how to get it
     _check_sensealg(options.sensealg)
     equation = prepare(prob, options.route)
@@ -160,9 +161,9 @@ def _in_julia(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, r
         steps["adaptive"] = False
     single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
     make = functools.partial(
-        PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=_seeds(options.seed, count),
+        PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
         t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-3,
-        abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, count), options=steps, single=single,
+        abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
     )  # fmt: skip
     u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
     call = Call(make, to_numpy(ts).copy())
@@ -178,7 +179,7 @@ def _in_julia(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, r
         t, W, Z = steps(call.paths, 0)
         return NoisePath(torch.from_numpy(t), torch.from_numpy(W), torch.from_numpy(Z) if Z.shape[1] else None)
 
-    return u.to(rows.u0), _Found(call.paths.errors, call.paths.stats, options.seed, at, noise)  # type: ignore[arg-type]
+    return u.to(rows.u0), _Found(call.paths.errors, call.paths.stats, seed, at, noise)
 
 
 def _parameters(equation: Equation, rows: _Rows) -> torch.Tensor:
@@ -190,16 +191,22 @@ def _parameters(equation: Equation, rows: _Rows) -> torch.Tensor:
     return torch.cat(every, dim=1) if every else torch.zeros((1, 0), dtype=torch.float64)
 
 
-def _embedded(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, count: int):
+def _embedded(
+    prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, seeds: np.ndarray, seed: int
+):
     from pysciml.engines.embedded import torchsde_methods as torchsde
 
     if options.route == "compiled":
-        raise UnsupportedError("the embedded engine solves stochastic equations in eager torch.", got='route="compiled"',
-                               expected='engine="julia", or no route', fix="leave route out")  # fmt: skip
+        raise UnsupportedError(
+            "the embedded engine solves stochastic equations in eager torch.",
+            got='route="compiled"',
+            expected='engine="julia", or no route',
+            fix="leave route out",
+        )
     alg = alg or (EM() if prob.interpretation == "ito" else EulerHeun())
     torchsde.check(alg, options.sensealg, prob.interpretation)
     _check_noise(alg, prob, additive=prob.noise_type == "additive")
-    _check_dt(alg, options.dt)
+    count = len(seeds)
     for name in ("dtmax", "maxiters"):
         if getattr(options, name) is not None:
             raise UnsupportedError(f"torchsde takes no `{name}`.", got=f"{name}={getattr(options, name)!r}",
@@ -208,7 +215,7 @@ def _embedded(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, r
     path = options.noise
     _given(prob, path, count)  # checks it
     solve = functools.partial(
-        torchsde.solve, batch, alg, seed=options.seed, noise=path, sensealg=options.sensealg, dt=options.dt,
+        torchsde.solve, batch, alg, seed=seed, noise=path, sensealg=options.sensealg, dt=_check_dt(alg, options.dt),
         adaptive=bool(options.adaptive), reltol=options.reltol or 1e-3, abstol=options.abstol or 1e-5,
     )  # fmt: skip
     u, stats = solve(ts)
@@ -218,16 +225,24 @@ def _embedded(prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, r
     def noise() -> NoisePath:
         if path is not None:
             return path
-        raise UnsupportedError("torchsde does not keep the path it drew.", got='engine="embedded" without noise',
-                               expected="the seed, or a path that is given", fix="noise=pysciml.NoisePath.sample(t, m)")  # fmt: skip
+        raise UnsupportedError(
+            "torchsde does not keep the path it drew.",
+            got='engine="embedded" without noise',
+            expected="the seed, or a path that is given",
+            fix="noise=pysciml.NoisePath.sample(t, m)",
+        )
 
-    return u, _Found(errors, stats, options.seed, lambda times: solve(times)[0], noise)  # type: ignore[arg-type]
+    return u, _Found(errors, stats, seed, lambda times: solve(times)[0], noise)
 
 
 def _unstable(alg: StochasticAlgorithm, prob: SDEProblem) -> SolveError:
     code = ReturnCode.Unstable
-    return SolveError(f"the forward solve by {alg.name} ended in NaN or infinity: {code.name}.\nLikely cause: {code.cause}.",
-                      retcode=code, got="NaN or infinity in the result", fix="a smaller dt; or ImplicitEM in the julia engine")  # fmt: skip
+    return SolveError(
+        f"the forward solve by {alg.name} ended in NaN or infinity: {code.name}.\nLikely cause: {code.cause}.",
+        retcode=code,
+        got="NaN or infinity in the result",
+        fix="a smaller dt; or ImplicitEM in the julia engine",
+    )
 
 
 def default_algorithm(prob: SDEProblem, additive: bool) -> StochasticAlgorithm:
@@ -240,7 +255,7 @@ def default_algorithm(prob: SDEProblem, additive: bool) -> StochasticAlgorithm:
 
 
 def _seeds(seed: int, count: int) -> np.ndarray:
-    """One for each path, the same for the i-th however many there are, and none that is zero, which Julia draws anew for."""
+    """One for each path, the same for the i-th however many there are; none is zero, which Julia takes for no seed."""
     return np.maximum(np.random.SeedSequence(seed).generate_state(count, np.uint64), 1)
 
 
@@ -254,8 +269,12 @@ def _given(prob: SDEProblem, noise: NoisePath | None, count: int) -> tuple[np.nd
                                 got=repr(noise), expected=f"{prob.motions} motions; 1 path or {count}",
                                 fix=f"pysciml.NoisePath.sample(t, {prob.motions})")  # fmt: skip
     if float(noise.t[0]) > t0 or float(noise.t[-1]) < t1:
-        raise InvalidInputError("the noise path must enclose the span.", got=repr(noise), expected=f"from {t0:g} to {t1:g}",
-                                fix=f"pysciml.NoisePath.sample(torch.linspace({t0:g}, {t1:g}, 1001), {prob.motions})")  # fmt: skip
+        raise InvalidInputError(
+            "the noise path must enclose the span.",
+            got=repr(noise),
+            expected=f"from {t0:g} to {t1:g}",
+            fix=f"pysciml.NoisePath.sample(torch.linspace({t0:g}, {t1:g}, 1001), {prob.motions})",
+        )
     second = noise.Z if noise.Z is None or noise.Z.dim() == 3 else noise.Z[None]
     return noise.t.numpy(), wide.contiguous().numpy(), np.zeros(0) if second is None else second.contiguous().numpy()
 
@@ -263,8 +282,12 @@ def _given(prob: SDEProblem, noise: NoisePath | None, count: int) -> tuple[np.nd
 def _check(prob: SDEProblem, alg: Any, options: _Options) -> None:
     """What can be said before there is an engine."""
     if functorch.transforming():
-        raise UnsupportedError("a stochastic equation is not transformed by torch.func.", got="a solve in a transform",
-                               expected="backward() or torch.autograd.grad", fix="torch.autograd.grad(loss, parameters)")  # fmt: skip
+        raise UnsupportedError(
+            "a stochastic equation is not transformed by torch.func.",
+            got="a solve in a transform",
+            expected="backward() or torch.autograd.grad",
+            fix="torch.autograd.grad(loss, parameters)",
+        )
     if any(x.is_complex() for x in (*prob.inputs.u, *prob.inputs.p)):
         raise UnsupportedError("a stochastic equation has real states and parameters.", got="a complex u0 or p",
                                expected="pairs of real numbers", fix="torch.view_as_real(u0)")  # fmt: skip
@@ -277,11 +300,17 @@ def _check(prob: SDEProblem, alg: Any, options: _Options) -> None:
     for name in ("reltol", "abstol", "dt", "dtmax", "maxiters"):
         value = getattr(options, name)
         if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
-            raise InvalidInputError(f"{name} must be a positive number.", got=f"{name}={value!r}", fix=f"leave {name} out")
+            raise InvalidInputError(
+                f"{name} must be a positive number.", got=f"{name}={value!r}", fix=f"leave {name} out"
+            )
     times = (options.saveat, *prob.tspan)
     if torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in times):
-        raise UnsupportedError("a path has no derivative in time, so there is no gradient in times.",
-                               got="saveat or tspan that requires grad", expected="plain times", fix="saveat.detach()")  # fmt: skip
+        raise UnsupportedError(
+            "a path has no derivative in time, so there is no gradient in times.",
+            got="saveat or tspan that requires grad",
+            expected="plain times",
+            fix="saveat.detach()",
+        )
 
 
 def _check_sensealg(sensealg: SensitivityAlgorithm | None) -> None:
@@ -293,10 +322,11 @@ def _check_sensealg(sensealg: SensitivityAlgorithm | None) -> None:
         )  # fmt: skip
 
 
-def _check_dt(alg: StochasticAlgorithm, dt: float | None) -> None:
+def _check_dt(alg: StochasticAlgorithm, dt: float | None) -> float:
     if dt is None:
         raise InvalidInputError(f"`{alg.name}` with fixed steps needs dt.", got="dt=None",
                                 fix=f"pysciml.solve(prob, pysciml.{alg.name}(), dt=0.01)")  # fmt: skip
+    return dt
 
 
 def _check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> None:

@@ -44,8 +44,14 @@ def growth_stratonovich(t, W, u0, p):
     return u0 * torch.exp(p[0] * t + p[1] * W)
 
 
-GEOMETRIC = Case("geometric", lambda t, u, p: p[0] * u, lambda t, u, p: p[1] * u, number([1.0, 0.5]), number([0.4, 0.6]),
-                 exact=growth)  # fmt: skip
+GEOMETRIC = Case(
+    "geometric",
+    lambda t, u, p: p[0] * u,
+    lambda t, u, p: p[1] * u,
+    number([1.0, 0.5]),
+    number([0.4, 0.6]),
+    exact=growth,
+)
 GEOMETRIC_STRATONOVICH = Case("geometric Stratonovich", GEOMETRIC.f, GEOMETRIC.g, GEOMETRIC.u0, GEOMETRIC.p,
                               interpretation="stratonovich", exact=growth_stratonovich)  # fmt: skip
 SCALAR = Case("scalar", GEOMETRIC.f, GEOMETRIC.g, GEOMETRIC.u0, GEOMETRIC.p, noise_type="scalar", exact=growth)

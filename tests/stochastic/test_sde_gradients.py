@@ -25,8 +25,9 @@ def test_gradients_are_those_of_finite_differences_on_the_path(engine, alg, case
     tight = {"reltol": 1e-10, "abstol": 1e-10} if alg.implicit else {}  # of the iteration in a step
 
     def loss(u0=case.u0, p=case.p):
-        sol = ps.solve(case.problem(u0, p), alg, saveat=TIMES, dt=0.05, adaptive=False, noise=noise, seed=4, engine=engine,
-                       **tight)  # fmt: skip
+        sol = ps.solve(
+            case.problem(u0, p), alg, saveat=TIMES, dt=0.05, adaptive=False, noise=noise, seed=4, engine=engine, **tight
+        )
         return (w * sol.u).sum()
 
     u0, p = case.u0.clone().requires_grad_(), case.p.clone().requires_grad_()
@@ -63,7 +64,9 @@ def test_geometric_brownian_motion_has_the_gradients_of_its_closed_form(engine):
     """d/dmu = t u, d/dsigma = (W - sigma t) u, d/du0 = u / u0, by Milstein's method at a small step."""
     u0, p = GEOMETRIC.u0.clone().requires_grad_(), GEOMETRIC.p.clone().requires_grad_()
     noise = ps.NoisePath.sample(torch.linspace(0, 1, 2049, dtype=F64), 2, seed=6)
-    ps.solve(GEOMETRIC.problem(u0, p), ps.RKMil(), dt=1 / 2048, adaptive=False, noise=noise, engine=engine).u[-1].sum().backward()
+    ps.solve(GEOMETRIC.problem(u0, p), ps.RKMil(), dt=1 / 2048, adaptive=False, noise=noise, engine=engine).u[
+        -1
+    ].sum().backward()
     end = GEOMETRIC.exact(1.0, noise.W[-1], GEOMETRIC.u0, GEOMETRIC.p)
     assert relative_error(u0.grad, end / GEOMETRIC.u0) < 2e-3
     by_p = torch.stack([end.sum(), (end * (noise.W[-1] - GEOMETRIC.p[1])).sum()])
@@ -91,10 +94,16 @@ def test_captured_tensors_and_modules_of_both_parts_get_their_gradients(engine):
     torch.manual_seed(0)
     net = torch.nn.Sequential(torch.nn.Linear(2, 4), torch.nn.Tanh(), torch.nn.Linear(4, 2)).double()
     scale, both = number(0.3).requires_grad_(), number(0.7).requires_grad_()
-    prob = ps.SDEProblem(lambda t, u: both * net(u), lambda t, u: scale * torch.cos(both * u), number([0.5, -0.2]), (0.0, 1.0))
+    prob = ps.SDEProblem(
+        lambda t, u: both * net(u), lambda t, u: scale * torch.cos(both * u), number([0.5, -0.2]), (0.0, 1.0)
+    )
 
     def loss() -> torch.Tensor:
-        return ps.solve(prob, ps.RKMil(), dt=0.05, adaptive=False, seed=1, saveat=[0.5, 1.0], engine=engine).u.square().sum()
+        return (
+            ps.solve(prob, ps.RKMil(), dt=0.05, adaptive=False, seed=1, saveat=[0.5, 1.0], engine=engine)
+            .u.square()
+            .sum()
+        )
 
     loss().backward()
     for x in (scale, both, net[0].weight, net[2].bias):

@@ -51,8 +51,11 @@ def strong_errors(case, alg, engine: str, steps: tuple[int, ...], paths: int = 2
     prob = case.problem()
     ensemble = ps.EnsembleProblem(prob, trajectories=paths)
     noise = path(prob, paths=paths)
-    solve = lambda n: ps.solve_ensemble(ensemble, alg, dt=1 / n, adaptive=False, saveat=[1.0], noise=noise,
-                                        engine=engine, **options).u[:, -1].detach()  # fmt: skip
+
+    def solve(n: int) -> torch.Tensor:
+        steps = {"dt": 1 / n, "adaptive": False, "saveat": [1.0], "noise": noise, "engine": engine}
+        return ps.solve_ensemble(ensemble, alg, **steps, **options).u[:, -1].detach()
+
     truth = case.exact(1.0, noise.W[:, -1], prob.u0, prob.p) if case.exact else solve(16 * steps[-1])
     return torch.stack([(solve(n) - truth).abs().mean() for n in steps])
 
@@ -77,9 +80,9 @@ def test_strong_order(engine, case, alg, expected):
 @pytest.mark.julia
 @pytest.mark.parametrize(
     ("case", "alg", "expected"),
-    [(stratonovich(GENERAL), ps.EulerHeun(), 0.5), (GEOMETRIC, ps.ImplicitEM(), 0.5), (GEOMETRIC, ps.ImplicitRKMil(), 1.0),
-     (GEOMETRIC, ps.LambaEM(), 0.5), (GEOMETRIC_STRATONOVICH, ps.LambaEulerHeun(), 1.0),
-     (GEOMETRIC_STRATONOVICH, ps.ImplicitEulerHeun(), 1.0)],
+    [(stratonovich(GENERAL), ps.EulerHeun(), 0.5), (GEOMETRIC, ps.ImplicitEM(), 0.5),
+     (GEOMETRIC, ps.ImplicitRKMil(), 1.0), (GEOMETRIC, ps.LambaEM(), 0.5),
+     (GEOMETRIC_STRATONOVICH, ps.LambaEulerHeun(), 1.0), (GEOMETRIC_STRATONOVICH, ps.ImplicitEulerHeun(), 1.0)],
     ids=lambda x: getattr(x, "name", None),
 )  # fmt: skip
 def test_strong_order_of_julias_solvers(case, alg, expected):
@@ -88,14 +91,19 @@ def test_strong_order_of_julias_solvers(case, alg, expected):
 
 
 def matched(case, paths: int, coarse: int, fine: int) -> tuple[list[ps.NoisePath], torch.Tensor]:
-    """The same Brownian motions on grids of `coarse` steps and its multiples up to `fine`, with what solvers of order 1.5
-    call dZ: by it the integral of W over a step is dt (dW + dZ / √3) / 2, so on each grid Z follows from that integral."""
+    """The same Brownian motions on grids of `coarse` steps and its multiples up to `fine`, and their values at the end.
+
+    What solvers of order 1.5 call dZ makes dt (dW + dZ / √3) / 2 the integral of W over a step, so on each grid Z
+    follows from that integral.
+    """
     prob = case.problem()
     grid = torch.linspace(0.0, 1.0, fine + 1, dtype=F64)
     base = ps.NoisePath.sample(grid, prob.motions, seed=11, paths=paths)
     h = 1.0 / fine
     area = torch.zeros_like(base.W)
-    area[:, 1:] = torch.cumsum(h * (base.W[:, :-1] + 0.5 * base.W.diff(dim=1) + base.Z.diff(dim=1) / (2 * math.sqrt(3))), 1)
+    area[:, 1:] = torch.cumsum(
+        h * (base.W[:, :-1] + 0.5 * base.W.diff(dim=1) + base.Z.diff(dim=1) / (2 * math.sqrt(3))), 1
+    )
     found, n = [], coarse
     while n <= fine:
         every = fine // n
@@ -133,7 +141,11 @@ def test_strong_order_one_and_a_half_for_additive_noise(alg):
 
 def at_end(prob, alg, n: int, noise: ps.NoisePath) -> torch.Tensor:
     many = ps.EnsembleProblem(prob, trajectories=len(noise.W))
-    return ps.solve_ensemble(many, alg, dt=1 / n, adaptive=False, saveat=[1.0], noise=noise, engine="julia").u[:, -1].detach()
+    return (
+        ps.solve_ensemble(many, alg, dt=1 / n, adaptive=False, saveat=[1.0], noise=noise, engine="julia")
+        .u[:, -1]
+        .detach()
+    )
 
 
 @engines
@@ -144,9 +156,20 @@ def test_weak_order_one(engine):
     noise = ps.NoisePath.sample(torch.linspace(0, 1, 65, dtype=F64), prob.motions, seed=2, paths=paths)
     exact = GEOMETRIC.exact(1.0, noise.W[:, -1], prob.u0, prob.p).mean(0)
     ensemble = ps.EnsembleProblem(prob, trajectories=paths)
-    errors = torch.stack([
-        (ps.solve_ensemble(ensemble, ps.EM(), dt=1 / n, saveat=[1.0], noise=noise, engine=engine).u[:, -1].detach().mean(0)
-         - exact).abs().sum() for n in steps])  # fmt: skip
+    errors = torch.stack(
+        [
+            (
+                ps.solve_ensemble(ensemble, ps.EM(), dt=1 / n, saveat=[1.0], noise=noise, engine=engine)
+                .u[:, -1]
+                .detach()
+                .mean(0)
+                - exact
+            )
+            .abs()
+            .sum()
+            for n in steps
+        ]
+    )
     assert order(errors, steps) == pytest.approx(1.0, abs=0.25)
 
 
@@ -155,7 +178,9 @@ def test_ornstein_uhlenbeck_has_its_mean_and_variance(engine):
     theta, sigma = 1.5, 0.4
     prob = ps.SDEProblem(lambda t, u: -theta * u, lambda t, u: sigma * torch.ones_like(u), number([2.0]), (0.0, 1.0))
     alg = ps.SOSRA() if engine == "julia" else ps.EM()
-    sol = ps.solve_ensemble(ps.EnsembleProblem(prob, trajectories=4000), alg, dt=0.01, saveat=[1.0], seed=5, engine=engine)
+    sol = ps.solve_ensemble(
+        ps.EnsembleProblem(prob, trajectories=4000), alg, dt=0.01, saveat=[1.0], seed=5, engine=engine
+    )
     variance = sigma**2 / (2 * theta) * (1 - math.exp(-2 * theta))
     assert sol.u.mean().item() == pytest.approx(2 * math.exp(-theta), abs=4 * math.sqrt(variance / 4000) + 0.01)
     assert sol.u.var().item() == pytest.approx(variance, rel=0.1)
@@ -186,8 +211,11 @@ def test_the_first_path_of_an_ensemble_is_the_path_alone():
 
 
 @pytest.mark.julia
-@pytest.mark.parametrize(("alg", "case"), [(ps.EM(), GEOMETRIC), (ps.EM(), BATCHED), (ps.RKMil(), GEOMETRIC),
-                                           (ps.EulerHeun(), stratonovich(GENERAL))], ids=lambda x: getattr(x, "name", None))  # fmt: skip
+@pytest.mark.parametrize(
+    ("alg", "case"),
+    [(ps.EM(), GEOMETRIC), (ps.EM(), BATCHED), (ps.RKMil(), GEOMETRIC), (ps.EulerHeun(), stratonovich(GENERAL))],
+    ids=lambda x: getattr(x, "name", None),
+)
 def test_both_engines_take_the_same_steps_along_a_given_path(alg, case):
     prob = case.problem()
     noise = path(prob)
@@ -214,7 +242,9 @@ def test_a_solution_knows_its_noise_and_another_solve_follows_it():
     exact = GEOMETRIC.exact(1.0, coarse.noise.W[-1], prob.u0, prob.p)
     assert relative_error(coarse.u[-1], exact) < 0.05
     times = torch.cat([coarse.noise.t, torch.linspace(0, 1, 2049, dtype=F64)]).unique()
-    fine = ps.solve(prob, ps.RKMil(), dt=1 / 1024, adaptive=False, noise=coarse.noise.refined(times, seed=1), engine="julia")
+    fine = ps.solve(
+        prob, ps.RKMil(), dt=1 / 1024, adaptive=False, noise=coarse.noise.refined(times, seed=1), engine="julia"
+    )
     assert relative_error(fine.u[-1], exact) < 2e-3
     assert "motions" in repr(coarse.noise)
 
@@ -229,8 +259,12 @@ def test_dense_output_is_linear_between_steps(engine):
 
 @engines
 def test_pytrees_keep_their_structure(engine):
-    f = lambda t, u: {"x": -u["x"], "y": -2 * u["y"]}
-    g = lambda t, u: {"x": 0.1 * u["x"], "y": 0.2 * torch.ones_like(u["y"])}
+    def f(t, u):
+        return {"x": -u["x"], "y": -2 * u["y"]}
+
+    def g(t, u):
+        return {"x": 0.1 * u["x"], "y": 0.2 * torch.ones_like(u["y"])}
+
     prob = ps.SDEProblem(f, g, {"x": number(1.0), "y": number([[1.0, 2.0]])}, (0.0, 1.0))
     sol = ps.solve(prob, ps.EM(), dt=0.1, seed=1, saveat=0.5, engine=engine)
     assert {k: tuple(v.shape) for k, v in sol.u.items()} == {"x": (3,), "y": (3, 1, 2)}
@@ -262,7 +296,9 @@ def test_the_embedded_engine_says_that_a_path_ended_at_infinity():
 
 @pytest.mark.julia
 def test_stiff_drift_wants_an_implicit_solver():
-    prob = ps.SDEProblem(lambda t, u: -1e5 * (u - torch.cos(t)), lambda t, u: 0.01 * torch.ones_like(u), number([0.0]), (0.0, 1.0))
+    prob = ps.SDEProblem(
+        lambda t, u: -1e5 * (u - torch.cos(t)), lambda t, u: 0.01 * torch.ones_like(u), number([0.0]), (0.0, 1.0)
+    )
     for alg in (ps.SKenCarp(), ps.ImplicitEM()):
         sol = ps.solve(prob, alg, seed=1, engine="julia", reltol=1e-3, abstol=1e-3, saveat=[0.5, 1.0])
         assert relative_error(sol.u[:, 0], torch.cos(sol.t)) < 1e-2

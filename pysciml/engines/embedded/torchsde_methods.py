@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -19,17 +20,17 @@ from pysciml.solution import Stats
 
 
 class Batch(NamedTuple):
-    """Paths of one problem: `u0` (N or 1, n) and `p`, a list of leaves that are (N, *shape), or as they are for all."""
+    """So many paths of one problem: `u0` (N or 1, n), and leaves `p` that are (N, *shape), or as they are for all."""
 
     prob: SDEProblem
-    count: int
+    paths: int
     u0: torch.Tensor
     p: list[torch.Tensor]
     p_differs: bool
 
 
 def check(alg: StochasticAlgorithm, sensealg: SensitivityAlgorithm | None, interpretation: str) -> None:
-    """Raises `UnsupportedError`, naming what would work, if torchsde lacks one of them; or that torchsde is not here."""
+    """Raises `UnsupportedError`, naming what would work, if torchsde lacks one of them; or says how to get torchsde."""
     if alg.torchsde_method(interpretation)[0] is None:
         raise UnsupportedError(
             f"`{alg!r}` is not available in the embedded engine.", got='engine="embedded"',
@@ -58,7 +59,7 @@ def solve(batch: Batch, alg: StochasticAlgorithm, ts: torch.Tensor, *, seed: int
     stats, start = Stats(nf=0, engine="embedded", alg=alg.name), time.perf_counter()
     sde = _TorchSDE(batch, stats)
     method, options = alg.torchsde_method(batch.prob.interpretation)
-    u0 = batch.u0.expand(batch.count, -1).reshape(sde.rows)
+    u0 = batch.u0.expand(batch.paths, -1).reshape(sde.rows)
     t0, t1 = batch.prob.span
     # torchsde steps from the first to the last time, so both ends of the span are there: one seed, one path.
     before, after = float(ts[0]) > t0, float(ts[-1]) < t1
@@ -72,7 +73,7 @@ def solve(batch: Batch, alg: StochasticAlgorithm, ts: torch.Tensor, *, seed: int
         warnings.filterwarnings("ignore", "Numerical solution is not guaranteed")  # our docstring says it
         u = function(sde, u0, times, **given)
     stats.wall_time = time.perf_counter() - start
-    return u[before : len(u) - after].reshape(-1, batch.count, batch.u0.shape[1]).transpose(0, 1), stats
+    return u[before : len(u) - after].reshape(-1, batch.paths, batch.u0.shape[1]).transpose(0, 1), stats
 
 
 class _TorchSDE(torch.nn.Module):
@@ -83,7 +84,7 @@ class _TorchSDE(torch.nn.Module):
         prob, (count, rows, _) = batch.prob, batch.prob.blocks
         diagonal = prob.noise_type == "diagonal"
         self.noise_type, self.sde_type, self.batch, self.stats = prob.noise_type, prob.interpretation, batch, stats
-        self.rows = (batch.count, count) if diagonal else (batch.count * count, rows)
+        self.rows = (batch.paths, count) if diagonal else (batch.paths * count, rows)
         self.motions = (*self.rows,) if diagonal else (self.rows[0], prob.blocks[2])
 
     def f(self, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -96,13 +97,13 @@ class _TorchSDE(torch.nn.Module):
 
     def _each(self, function: Callable, t: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         """`function` of every path, (N, results)."""
-        prob, states = self.batch.prob, y.reshape(self.batch.count, -1)
+        prob, states = self.batch.prob, y.reshape(self.batch.paths, -1)
         layout = prob.inputs.p_layout
 
         def of_one(u: torch.Tensor, p: list[torch.Tensor]) -> torch.Tensor:
             return function(t, prob.inputs.u_layout.unflatten(u), *(() if layout is None else (layout.build(p),)))
 
-        if self.batch.count == 1:
+        if self.batch.paths == 1:
             p = [x[0] for x in self.batch.p] if self.batch.p_differs else self.batch.p
             return of_one(states[0], p)[None]
         return torch.func.vmap(of_one, in_dims=(0, 0 if self.batch.p_differs else None))(states, self.batch.p)
@@ -119,7 +120,7 @@ def _parameters(batch: Batch) -> list[torch.Tensor]:
     u = pytree.tree_map(torch.Tensor.detach, prob.u0)
     found = [*batch.p]
     for function in (prob.f, prob.g):
-        found += parameters_of(function, lambda function=function: function(t, u, *p))
+        found += parameters_of(function, functools.partial(function, t, u, *p))
     return list({id(x): x for x in found if x.requires_grad}.values())
 
 
@@ -133,8 +134,15 @@ def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.T
                                    expected="a seed; or EM, EulerHeun, RKMil", fix="pysciml.EM()")  # fmt: skip
         return _Given(noise, sde.motions, like)
     area = {"srk": "space-time", "log_ode": "foster"}.get(str(method), "none")
-    return torchsde.BrownianInterval(float(times[0]), float(times[-1]), size=sde.motions, dtype=like.dtype, device=like.device,
-                                     entropy=seed, levy_area_approximation=area)  # fmt: skip
+    return torchsde.BrownianInterval(
+        float(times[0]),
+        float(times[-1]),
+        size=sde.motions,
+        dtype=like.dtype,
+        device=like.device,
+        entropy=seed,
+        levy_area_approximation=area,
+    )
 
 
 class _Given:

@@ -48,7 +48,7 @@ def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -
 
 
 def steps(paths: Paths, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The times (k,) that a path stepped on, and its W and Z there, (k, motions); Z without columns where there is none."""
+    """The times (k,) that a path stepped on, and W and Z there, (k, motions); Z has no columns where there is none."""
     sizes = np.zeros(3, np.int64)
     call("path_sizes!", sizes, paths.handle, i + 1)
     count, motions, second = sizes.tolist()
@@ -100,4 +100,3 @@ def _errors(request: PathsRequest, paths: Any, stopped: np.ndarray, u: np.ndarra
         found[int(i)] = stop(_plain(request, request.drift)._replace(alg=request.alg), "forward", code,
                              float(stopped[i]), detail)  # fmt: skip
     return found
-
