@@ -204,8 +204,8 @@ def _embedded(
             fix="leave route out",
         )
     alg = alg or (EM() if prob.interpretation == "ito" else EulerHeun())
-    torchsde.check(alg, options.sensealg, prob.interpretation)
     _check_noise(alg, prob, additive=prob.noise_type == "additive")
+    torchsde.check(alg, options.sensealg, prob.interpretation)
     count = len(seeds)
     for name in ("dtmax", "maxiters"):
         if getattr(options, name) is not None:

@@ -65,7 +65,7 @@ def solve(batch: Batch, alg: StochasticAlgorithm, ts: torch.Tensor, *, seed: int
     before, after = float(ts[0]) > t0, float(ts[-1]) < t1
     times = torch.cat([ts.new_tensor([t0] * before), ts, ts.new_tensor([t1] * after)]).detach().to(u0.dtype)
     given = {"method": method, "options": options, "dt": dt, "adaptive": adaptive, "rtol": reltol, "atol": abstol,
-             "bm": _brownian(sde, seed, noise, times, method)}  # fmt: skip
+             "bm": _brownian(sde, seed, noise, times, method, dt)}  # fmt: skip
     function: Callable = torchsde.sdeint
     if isinstance(sensealg, BacksolveAdjoint):
         function, given["adjoint_params"] = torchsde.sdeint_adjoint, _parameters(batch)
@@ -83,7 +83,10 @@ class _TorchSDE(torch.nn.Module):
         super().__init__()
         prob, (count, rows, _) = batch.prob, batch.prob.blocks
         diagonal = prob.noise_type == "diagonal"
-        self.noise_type, self.sde_type, self.batch, self.stats = prob.noise_type, prob.interpretation, batch, stats
+        # One motion a block is scalar noise there, for which it has more methods.
+        scalar = prob.noise_type == "general" and prob.blocks[2] == 1
+        self.noise_type, self.sde_type = "scalar" if scalar else prob.noise_type, prob.interpretation
+        self.batch, self.stats = batch, stats
         self.rows = (batch.paths, count) if diagonal else (batch.paths * count, rows)
         self.motions = (*self.rows,) if diagonal else (self.rows[0], prob.blocks[2])
 
@@ -124,7 +127,8 @@ def _parameters(batch: Batch) -> list[torch.Tensor]:
     return list({id(x): x for x in found if x.requires_grad}.values())
 
 
-def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.Tensor, method: str | None) -> Any:
+def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.Tensor, method: str | None,
+              dt: float) -> Any:  # fmt: skip
     import torchsde
 
     like = sde.batch.u0
@@ -134,6 +138,8 @@ def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.T
                                    expected="a seed; or EM, EulerHeun, RKMil", fix="pysciml.EM()")  # fmt: skip
         return _Given(noise, sde.motions, like)
     area = {"srk": "space-time", "log_ode": "foster"}.get(str(method), "none")
+    # With dt told: it else goes by the steps it sees, and one of rounding's size, as the last may be, makes it draw a tree
+    # of that size, which does not end (torchsde 0.2.6, _create_dependency_tree).
     return torchsde.BrownianInterval(
         float(times[0]),
         float(times[-1]),
@@ -142,6 +148,7 @@ def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.T
         device=like.device,
         entropy=seed,
         levy_area_approximation=area,
+        dt=dt,
     )
 
 
