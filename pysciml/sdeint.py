@@ -16,7 +16,6 @@ from pysciml.algorithms import EM, SRA1, SRIW1, Algorithm, EulerHeun, RKMil, Tor
 from pysciml.engines import select
 from pysciml.errors import InvalidInputError, MissingExtraError, UnsupportedError
 from pysciml.problems import NoisePath, SDEProblem
-from pysciml.sensitivity import BacksolveAdjoint
 from pysciml.solve import solve
 
 # Which solver of Julia's has the scheme of which method.
@@ -145,8 +144,14 @@ def sdeint_adjoint(
     asked = {"bm": bm, "method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, "dt_min": dt_min,
              "options": options, "names": names, "logqp": logqp, "extra": extra,
              "extra_solver_state": extra_solver_state}  # fmt: skip
-    adjoint = {"adjoint_method": adjoint_method, "adjoint_adaptive": adjoint_adaptive, "adjoint_rtol": adjoint_rtol,
-               "adjoint_atol": adjoint_atol, "adjoint_options": adjoint_options, "adjoint_params": adjoint_params}  # fmt: skip
+    adjoint = {
+        "adjoint_method": adjoint_method,
+        "adjoint_adaptive": adjoint_adaptive,
+        "adjoint_rtol": adjoint_rtol,
+        "adjoint_atol": adjoint_atol,
+        "adjoint_options": adjoint_options,
+        "adjoint_params": adjoint_params,
+    }
     usual = (None, False, 1e-5, 1e-4, None, None)
     chosen = {name: x for (name, x), default in zip(adjoint.items(), usual, strict=True) if x is not default}
     return _sdeint(sde, y0, ts, asked, engine, seed, chosen)
@@ -156,26 +161,35 @@ def _sdeint(sde: Any, y0: torch.Tensor, ts: Any, asked: dict[str, Any], engine: 
             adjoint: dict[str, Any] | None) -> Any:  # fmt: skip
     """Both functions. Args: asked: torchsde's arguments. adjoint: those of its adjoint that were chosen, or None."""
     _check(sde, y0)
-    if _wants_torchsde(asked, bool(adjoint), engine):
-        return _by_torchsde(sde, y0, ts, engine, seed, asked, adjoint)
     f, g, h = _functions(sde, asked["names"] or {}, asked["logqp"])
+    if _wants_torchsde(asked) or (adjoint is not None and _embedded(engine)):
+        return _by_torchsde(sde, g, y0, ts, engine, seed, asked, adjoint)
     if asked["logqp"]:
         f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)
     times = torch.as_tensor(ts, dtype=torch.float64)
     kind = "general" if sde.noise_type == "scalar" else sde.noise_type  # there g has a last dimension of one
     prob = SDEProblem(f, g, y0, (float(times[0]), float(times[-1])), noise_type=kind, interpretation=sde.sde_type)
     alg = _algorithm(asked["method"], sde, engine, asked["options"])
-    sol = solve(prob, alg, saveat=times, dt=asked["dt"], reltol=asked["rtol"], abstol=asked["atol"], noise=asked["bm"],
-                adaptive=asked["adaptive"] if alg.adaptive or asked["adaptive"] else None, seed=seed, engine=engine,
-                sensealg=BacksolveAdjoint() if adjoint is not None and _embedded(engine) else None)  # fmt: skip
+    sol = solve(
+        prob,
+        alg,
+        saveat=times,
+        dt=asked["dt"],
+        reltol=asked["rtol"],
+        abstol=asked["atol"],
+        noise=asked["bm"],
+        adaptive=asked["adaptive"] if alg.adaptive or asked["adaptive"] else None,
+        seed=seed,
+        engine=engine,
+    )
     return _apart(sol.u) if asked["logqp"] else sol.u
 
 
-def _wants_torchsde(asked: dict[str, Any], adjoint: bool, engine: str | None) -> bool:
+def _wants_torchsde(asked: dict[str, Any]) -> bool:
     """Whether something was asked for that only torchsde has."""
     of_its_own = (asked["bm"] is not None and not isinstance(asked["bm"], NoisePath)) or asked["extra"]
     method = isinstance(asked["method"], str) and asked["method"] in _ONLY_TORCH
-    return of_its_own or method or asked["extra_solver_state"] is not None or (adjoint and _embedded(engine))
+    return of_its_own or method or asked["extra_solver_state"] is not None
 
 
 def _functions(sde: Any, names: dict[str, str], prior: bool) -> tuple[Callable, Callable, Callable]:
@@ -252,8 +266,8 @@ def _apart(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return u[..., :-1], u[..., -1].diff(dim=0)
 
 
-def _by_torchsde(sde: Any, y0: torch.Tensor, ts: Any, engine: str | None, seed: int | None, asked: dict[str, Any],
-                 adjoint: dict[str, Any] | None) -> Any:  # fmt: skip
+def _by_torchsde(sde: Any, g: Callable, y0: torch.Tensor, ts: Any, engine: str | None, seed: int | None,
+                 asked: dict[str, Any], adjoint: dict[str, Any] | None) -> Any:  # fmt: skip
     if engine == "julia":
         raise UnsupportedError(
             "the julia engine has no such method, and takes no Brownian motion of torchsde's.",
@@ -265,10 +279,17 @@ def _by_torchsde(sde: Any, y0: torch.Tensor, ts: Any, engine: str | None, seed: 
         import torchsde
     except ImportError:
         raise MissingExtraError("torchsde", "sde", "what only torchsde can solve") from None
-    if seed is not None or isinstance(asked["bm"], NoisePath):
-        raise UnsupportedError("what only torchsde can solve takes its own Brownian motion, and no seed or NoisePath.",
-                               got="a NoisePath" if seed is None else f"seed={seed}", expected="bm of torchsde's",
-                               fix="bm=torchsde.BrownianInterval(t0, t1, size, entropy=seed)")  # fmt: skip
+    from pysciml.engines.embedded.torchsde_methods import brownian
+
+    if asked["bm"] is None or isinstance(asked["bm"], NoisePath):
+        times = torch.as_tensor(ts, dtype=y0.dtype)
+        with torch.no_grad():
+            motions = g(times[0], y0).shape[-1] + (asked["logqp"] and sde.noise_type == "diagonal")
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        asked["bm"] = brownian((y0.shape[0], motions), y0, seed, asked["bm"], times, asked["method"], asked["dt"])
+    elif seed is not None:
+        raise UnsupportedError("a Brownian motion of torchsde's has a seed of its own.", got=f"bm and seed={seed}",
+                               expected="one of them", fix="seed=None")  # fmt: skip
     if adjoint is None:
         return torchsde.sdeint(sde, y0, ts, **asked)
     return torchsde.sdeint_adjoint(sde, y0, ts, **asked, **adjoint)

@@ -32,7 +32,7 @@ from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.problems import EnsembleProblem, NoisePath, SDEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.parameters import to_numpy
-from pysciml.sensitivity import BacksolveAdjoint, DirectAdjoint, SensitivityAlgorithm
+from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 from pysciml.solution import EnsembleSolution, FailedTrajectory, ReturnCode, Stats
 from pysciml.stochastic.equation import Equation, prepare
 from pysciml.stochastic.paths import Call, SolvePaths
@@ -63,7 +63,7 @@ def solve_sde(
             diffusion does not depend on the state, and else `LambaEM` or `LambaEulerHeun`; embedded: `EM`, `EulerHeun`.
         reltol, abstol: of solvers with steps of their own. Defaults 1e-3 and 1e-5.
         dt: the step of a solver without steps of its own, or the first one. adaptive: False keeps to dt.
-        sensealg: embedded alone: `DirectAdjoint` (the default) or `BacksolveAdjoint`, torchsde's adjoint.
+        sensealg: `DirectAdjoint`, the derivative of the steps that were taken, is the one there is.
     """
     options = _Options(saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters, adaptive, seed, noise)
     ts, u, found = _solve(prob, alg, options, count=None)
@@ -123,8 +123,7 @@ def _solve(prob: SDEProblem, alg: Any, options: _Options, count: int | None, ens
     on_cpu = prob.inputs.u[0].device.type == "cpu"
     known = alg is not None and alg.package == ""
     name = select.engine_name(options.engine)
-    eager = isinstance(options.sensealg, (DirectAdjoint, BacksolveAdjoint))
-    if name == "julia" and (options.engine or config.engine) == "auto" and (known or eager or not on_cpu):
+    if name == "julia" and (options.engine or config.engine) == "auto" and (known or not on_cpu):
         name = "embedded"
     rows = _Rows.of(prob, ensemble)
     run = _in_julia if name == "julia" else _embedded
@@ -215,7 +214,7 @@ def _embedded(
     path = options.noise
     _given(prob, path, count)  # checks it
     solve = functools.partial(
-        torchsde.solve, batch, alg, seed=seed, noise=path, sensealg=options.sensealg, dt=_check_dt(alg, options.dt),
+        torchsde.solve, batch, alg, seed=seed, noise=path, dt=_check_dt(alg, options.dt),
         adaptive=bool(options.adaptive), reltol=options.reltol or 1e-3, abstol=options.abstol or 1e-5,
     )  # fmt: skip
     u, stats = solve(ts)

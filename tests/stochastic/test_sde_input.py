@@ -10,6 +10,7 @@ import pysciml as ps
 
 engines = pytest.mark.parametrize("engine", ENGINES)
 ONE = number([1.0])
+JULIA = ps.JuliaFunction("f(u, p, t) = u")
 
 
 def f(t, u):
@@ -21,16 +22,18 @@ def f(t, u):
     [
         (lambda: ps.SDEProblem(3, f, ONE, (0.0, 1.0)), ps.InvalidInputError, "f must be callable"),
         (lambda: ps.SDEProblem(f, 3, ONE, (0.0, 1.0)), ps.InvalidInputError, "g must be callable"),
-        (lambda: ps.SDEProblem(f, ps.JuliaFunction("f(u, p, t) = u"), ONE, (0.0, 1.0)), ps.UnsupportedError, "in torch"),
+        (lambda: ps.SDEProblem(f, JULIA, ONE, (0.0, 1.0)), ps.UnsupportedError, "in torch"),
         (lambda: ps.SDEProblem(f, f, ONE, (1.0, 0.0)), ps.InvalidInputError, "forwards in time"),
         (lambda: ps.SDEProblem(f, f, ONE, (0.0, 1.0), noise_type="white"), ps.InvalidInputError, "no such noise_type"),
-        (lambda: ps.SDEProblem(f, f, ONE, (0.0, 1.0), interpretation="Ito"), ps.InvalidInputError, "no such interpretation"),
+        (lambda: ps.SDEProblem(f, f, ONE, (0.0, 1.0), interpretation="Ito"), ps.InvalidInputError,
+         "no such interpretation"),
         (lambda: ps.SDEProblem(f, f, torch.tensor(1.0), (0.0, 1.0), noise_type="general"), ps.InvalidInputError,
          "one tensor"),
         (lambda: ps.SDEProblem(f, f, (ONE, ONE), (0.0, 1.0), noise_type="scalar"), ps.InvalidInputError, "one tensor"),
         (lambda: ps.SDEProblem(f, f, torch.tensor([1]), (0.0, 1.0)), ps.InvalidInputError, "float32 or float64"),
         (lambda: GEOMETRIC.problem().remake(drift=f), ps.InvalidInputError, "no field 'drift'"),
-        (lambda: ps.SDEProblem(f, f, ONE, (0.0, 1.0), noise_type="general").motions, ps.InvalidInputError, "one more dimension"),
+        (lambda: ps.SDEProblem(f, f, ONE, (0.0, 1.0), noise_type="general").motions, ps.InvalidInputError,
+         "one more dimension"),
         (lambda: ps.NoisePath([0.0], [[0.0]]), ps.InvalidInputError, "two or more times"),
         (lambda: ps.NoisePath([0.0, 1.0], [0.0, 1.0]), ps.InvalidInputError, "a row for each time"),
         (lambda: ps.NoisePath([0.0, 1.0], [[0.0], [float("nan")]]), ps.InvalidInputError, "must be finite"),
@@ -58,10 +61,12 @@ def test_what_cannot_be_is_refused(make, error, message):
         ({"alg": ps.EM(), "dt": -1.0}, ps.InvalidInputError, "dt must be a positive number"),
         ({"alg": ps.EulerHeun(), "dt": 0.1}, ps.UnsupportedError, "solves Stratonovich's equations"),
         ({"alg": ps.EM(), "dt": 0.1, "noise": ps.NoisePath.sample([0.0, 1.0], 5)}, ps.InvalidInputError, "2 motions"),
-        ({"alg": ps.EM(), "dt": 0.1, "noise": ps.NoisePath.sample([0.0, 0.5], 2)}, ps.InvalidInputError, "enclose the span"),
+        ({"alg": ps.EM(), "dt": 0.1, "noise": ps.NoisePath.sample([0.0, 0.5], 2)}, ps.InvalidInputError,
+         "enclose the span"),
         ({"alg": ps.EM(), "dt": 0.1, "saveat": torch.tensor([0.5], requires_grad=True)}, ps.UnsupportedError,
          "no derivative in time"),
-        ({"alg": ps.EM(), "dt": 0.1, "tstops": [0.5]}, ps.UnsupportedError, "the solve of an SDEProblem takes no `tstops`"),
+        ({"alg": ps.EM(), "dt": 0.1, "tstops": [0.5]}, ps.UnsupportedError,
+         "the solve of an SDEProblem takes no `tstops`"),
         ({"alg": ps.EM(), "dt": 0.1, "sensealg": ps.GaussAdjoint()}, ps.UnsupportedError, "for stochastic equations"),
         ({"alg": ps.EM(), "dt": 0.1, "saveat": [2.0]}, ps.InvalidInputError, "inside tspan"),
     ],
@@ -106,8 +111,8 @@ def test_eager_torch_is_not_compiled_and_keeps_no_noise():
     sol = ps.solve(GEOMETRIC.problem(), ps.EM(), dt=0.1, engine="embedded")
     with pytest.raises(ps.UnsupportedError, match="does not keep the path"):
         _ = sol.noise
+    noise = ps.NoisePath.sample([0.0, 1.0], 2)
     with pytest.raises(ps.UnsupportedError, match="more of a path than its values"):
-        noise = ps.NoisePath.sample([0.0, 1.0], 2)
         ps.solve(LORENZ_LIKE.problem(), ps.TorchSDE("srk"), dt=0.1, noise=noise, engine="embedded")
 
 

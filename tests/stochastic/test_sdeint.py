@@ -52,7 +52,7 @@ class Given:
     def __repr__(self):
         return "Given"
 
-    def __call__(self, ta, tb=None, return_U=False, return_A=False):  # noqa: N803
+    def __call__(self, ta, tb=None, return_U=False, return_A=False):
         at = lambda t: torch.stack([  # noqa: E731
             torch.from_numpy(__import__("numpy").interp([float(t)], self.noise.t, self.noise.W[:, j]))[0]
             for j in range(self.noise.W.shape[1])
@@ -63,7 +63,8 @@ class Given:
 @engines
 @pytest.mark.parametrize(("noise_type", "sde_type", "method"), [
     ("diagonal", "ito", "euler"), ("diagonal", "ito", "milstein"), ("diagonal", "stratonovich", "heun"),
-    ("general", "ito", "euler"), ("general", "stratonovich", "heun"), ("scalar", "ito", "euler"), ("additive", "ito", "euler"),
+    ("general", "ito", "euler"), ("general", "stratonovich", "heun"), ("scalar", "ito", "euler"),
+    ("additive", "ito", "euler"),
 ])  # fmt: skip
 def test_the_numbers_and_gradients_are_torchsdes(engine, noise_type, sde_type, method):
     sde, y0 = Equation(noise_type, sde_type), torch.full((4, 3), 0.1, dtype=F64)
@@ -74,7 +75,7 @@ def test_the_numbers_and_gradients_are_torchsdes(engine, noise_type, sde_type, m
     ours = ps.sdeint(sde, y0, TS, bm=noise, method=method, dt=0.05, options=options, engine=engine)
     assert relative_error(ours, theirs) < 1e-11
     weights = torch.linspace(0.0, 1.0, ours.numel(), dtype=F64).reshape(ours.shape)
-    parameters = [p for p in sde.parameters()]
+    parameters = list(sde.parameters())
     each = [torch.autograd.grad((weights * ys).sum(), parameters, allow_unused=True, materialize_grads=True)
             for ys in (ours, theirs)]  # fmt: skip
     for a, b in zip(*each, strict=True):
@@ -117,10 +118,20 @@ def test_what_only_torchsde_has_is_solved_by_it():
     assert len(state) == 3
     for wrong, message in (
         ({"engine": "julia"}, "the julia engine has no such method"),
-        ({"seed": 1}, "no seed or NoisePath"),
+        ({"seed": 1}, "has a seed of its own"),
     ):
         with pytest.raises(ps.UnsupportedError, match=message):
             ps.sdeint(sde, y0, TS, bm=bm, method="reversible_heun", **wrong)
+
+
+def test_the_embedded_adjoint_is_torchsdes():
+    sde, y0 = Equation("diagonal", "stratonovich"), torch.full((2, 3), 0.1, dtype=F64)
+    noise = ps.NoisePath.sample(torch.linspace(0, 1, 201, dtype=F64), 6, seed=1)
+    found = []
+    for function in (ps.sdeint, ps.sdeint_adjoint):
+        ys = function(sde, y0, TS, bm=noise, method="heun", dt=0.005, engine="embedded")
+        found.append(torch.autograd.grad(ys.sum(), sde.mu.weight)[0])
+    assert 1e-9 < relative_error(*found) < 5e-2  # an adjoint of its own, which is right up to its step
 
 
 def test_names_and_bad_input():
