@@ -10,6 +10,7 @@ from torch.linalg import matrix_exp
 
 import pysciml as ps
 from benchmarks.gradients.problem import F64, Problem
+from benchmarks.gradients.stochastic import STOCHASTIC
 from benchmarks.gradients.ways import NONSTIFF, STIFF, Solvers
 
 
@@ -404,5 +405,5 @@ SINGLE = Problem(
 PROBLEMS = (
     LINEAR, LOTKA_VOLTERRA, DRIVEN, CAPTURED, STIFF_LINEAR, GOMPERTZ, ROBERTSON, DAE, IMPLICIT, NONLINEAR, SECOND_ORDER,
     DYNAMICAL, SPLIT, COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, ensemble("serial"),
-    ensemble("threads"), SINGLE,
+    ensemble("threads"), SINGLE, *STOCHASTIC,
 )  # fmt: skip
