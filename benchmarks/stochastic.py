@@ -3,8 +3,8 @@
 The README's: general noise, batch 32, 3 states, 2 Brownian motions, float32, "euler" with torchsde's own step of 1e-3,
 20 saved times. The neural one: 64 paths of 2 states, drift 2-32-2 and diffusion 2-16-2 networks, diagonal noise,
 float64, 100 steps, by "euler" and by the order 1.5 that each has ("srk" there, SRIW1 here, and SOSRI with its own
-steps). The gradient is that of the mean square of all saved states in every weight. Rounds are interleaved; one thread, but for
-the line that says otherwise: the same 64 paths as an ensemble on Julia's threads, each with steps of its own.
+steps). The gradient is that of the mean square of all saved states in every weight. Rounds are interleaved; one thread,
+but for the line that says otherwise: the same 64 paths as an ensemble on Julia's threads, each with steps of its own.
 """
 
 from __future__ import annotations
