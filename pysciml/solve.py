@@ -9,14 +9,14 @@ from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
-from pysciml.problems import ODEProblem
+from pysciml.problems import ODEProblem, SteadyStateProblem
 from pysciml.sensitivity import SensitivityAlgorithm
-from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
+from pysciml.steady import solve_steady
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode),)
+_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode), (SteadyStateProblem, solve_steady))
 
 
 @graph_break
@@ -41,7 +41,7 @@ def solve(
     progress: bool = False,
     seed: int | None = None,
     noise: Any = None,
-) -> Solution:
+) -> Any:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
     It can be differentiated again (`create_graph=True`), and transformed by torch.func: `grad`, `vjp`, `jvp`, `vmap`,

@@ -21,6 +21,7 @@ from pysciml.algorithms.autoswitch import AutoVern7 as AutoVern7
 from pysciml.algorithms.autoswitch import AutoVern8 as AutoVern8
 from pysciml.algorithms.autoswitch import AutoVern9 as AutoVern9
 from pysciml.algorithms.autoswitch import DefaultODEAlgorithm as DefaultODEAlgorithm
+from pysciml.algorithms.base import PROBLEMS as PROBLEMS
 from pysciml.algorithms.base import REGISTRY as REGISTRY
 from pysciml.algorithms.base import Algorithm as Algorithm
 from pysciml.algorithms.base import by_name as by_name
@@ -224,6 +225,11 @@ from pysciml.algorithms.stabilized import ROCK4 as ROCK4
 from pysciml.algorithms.stabilized import SERK2 as SERK2
 from pysciml.algorithms.stabilized import TSRKC2 as TSRKC2
 from pysciml.algorithms.stabilized import TSRKC3 as TSRKC3
+from pysciml.algorithms.steady_state import DynamicSS as DynamicSS
+from pysciml.algorithms.steady_state import NewtonRaphson as NewtonRaphson
+from pysciml.algorithms.steady_state import RootFinder as RootFinder
+from pysciml.algorithms.steady_state import SSRootfind as SSRootfind
+from pysciml.algorithms.steady_state import TrustRegion as TrustRegion
 from pysciml.algorithms.sundials import ARKODE as ARKODE
 from pysciml.algorithms.sundials import CVODE_BDF as CVODE_BDF
 from pysciml.algorithms.sundials import IDA as IDA

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from pysciml.algorithms import REGISTRY, Algorithm, check_problem
+from pysciml.algorithms import PROBLEMS, REGISTRY, Algorithm, check_problem
 from pysciml.config import config
 from pysciml.engines.base import Engine
 from pysciml.errors import InvalidInputError, UnsupportedError
@@ -100,7 +100,9 @@ def check_algorithm(alg: Algorithm, engine: str = "embedded", kind: str = "ode")
     """
     check_problem(alg, kind)
     if alg.embedded is None:
-        here = [n for n, a in REGISTRY.items() if a.embedded and a.stiff == alg.stiff]
+        wanted = kind if kind in ("steady_state", "boundary") else "ode"
+        alike = alg.stiff if wanted == "ode" else False
+        here = [n for n, a in REGISTRY.items() if a.embedded and a.problem == wanted and a.stiff == alike]
         raise UnsupportedError(
             f"`{alg.name}` is not available in the embedded engine.",
             got=f'engine="{engine}"; {alg.name} is in Julia\'s {alg.package}',
@@ -126,7 +128,10 @@ class Capabilities(list):
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-_BY = {"sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint, ForwardSensitivity"),
+_IMPLICITLY = "SteadyStateAdjoint"
+_BY = {"casadi": ("CasADi", "compiled", _IMPLICITLY), "scipy": ("SciPy", "compiled, callback", _IMPLICITLY),
+       "ode": ("by its ODE solver", "compiled, callback", "those of its ODE solver"),
+       "sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint, ForwardSensitivity"),
        "torchdiffeq": ("torchdiffeq", "callback", "DirectAdjoint, BacksolveAdjoint"),
        None: ("no", "-", "-")}  # fmt: skip
 _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
@@ -153,7 +158,10 @@ def capabilities() -> Capabilities:
         >>> ps.capabilities()[0]["algorithm"]
         'CVODE_BDF'
     """
-    order = sorted(REGISTRY.values(), key=lambda a: (a.embedded is None, a.embedded or "", not a.stiff))
+    of_time = {name: name not in ("steady_state", "boundary") for name in PROBLEMS}
+    order = sorted(
+        REGISTRY.values(), key=lambda a: (not of_time[a.problem], a.embedded is None, a.embedded or "", not a.stiff)
+    )
     rows = []
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)

@@ -4,6 +4,7 @@ from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
+from pysciml.problems.steady_state import SteadyStateProblem as SteadyStateProblem
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems.systems import Split as Split
