@@ -63,6 +63,11 @@ from pysciml.algorithms import IRKN3 as IRKN3
 from pysciml.algorithms import IRKN4 as IRKN4
 from pysciml.algorithms import KYKSSPRK42 as KYKSSPRK42
 from pysciml.algorithms import MEBDF2 as MEBDF2
+from pysciml.algorithms import MIRK2 as MIRK2
+from pysciml.algorithms import MIRK3 as MIRK3
+from pysciml.algorithms import MIRK4 as MIRK4
+from pysciml.algorithms import MIRK5 as MIRK5
+from pysciml.algorithms import MIRK6 as MIRK6
 from pysciml.algorithms import MSRK5 as MSRK5
 from pysciml.algorithms import MSRK6 as MSRK6
 from pysciml.algorithms import NDBLSRK124 as NDBLSRK124
@@ -140,6 +145,7 @@ from pysciml.algorithms import CalvoSanz4 as CalvoSanz4
 from pysciml.algorithms import CandyRoz4 as CandyRoz4
 from pysciml.algorithms import CarpenterKennedy2N54 as CarpenterKennedy2N54
 from pysciml.algorithms import Cash4 as Cash4
+from pysciml.algorithms import Collocation4 as Collocation4
 from pysciml.algorithms import CVODE_Adams as CVODE_Adams
 from pysciml.algorithms import DefaultODEAlgorithm as DefaultODEAlgorithm
 from pysciml.algorithms import DynamicSS as DynamicSS
@@ -186,6 +192,7 @@ from pysciml.algorithms import McAte4 as McAte4
 from pysciml.algorithms import McAte5 as McAte5
 from pysciml.algorithms import McAte8 as McAte8
 from pysciml.algorithms import Midpoint as Midpoint
+from pysciml.algorithms import MultiShooting as MultiShooting
 from pysciml.algorithms import NewtonRaphson as NewtonRaphson
 from pysciml.algorithms import NorsettEuler as NorsettEuler
 from pysciml.algorithms import Nystrom4 as Nystrom4
@@ -235,6 +242,7 @@ from pysciml.algorithms import RosenbrockW6S4OS as RosenbrockW6S4OS
 from pysciml.algorithms import RosShamp4 as RosShamp4
 from pysciml.algorithms import Ruth3 as Ruth3
 from pysciml.algorithms import Scholz4_7 as Scholz4_7
+from pysciml.algorithms import Shooting as Shooting
 from pysciml.algorithms import SofSpa10 as SofSpa10
 from pysciml.algorithms import SSRootfind as SSRootfind
 from pysciml.algorithms import Stepanov5 as Stepanov5
@@ -283,6 +291,7 @@ from pysciml.fit import fit as fit
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
+from pysciml.problems import BVProblem as BVProblem
 from pysciml.problems import DAEProblem as DAEProblem
 from pysciml.problems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems import EnsembleProblem as EnsembleProblem
@@ -290,6 +299,7 @@ from pysciml.problems import ODEProblem as ODEProblem
 from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems import SplitODEProblem as SplitODEProblem
 from pysciml.problems import SteadyStateProblem as SteadyStateProblem
+from pysciml.problems import TwoPointBVProblem as TwoPointBVProblem
 from pysciml.rhs.julia_source import JuliaFunction as JuliaFunction
 from pysciml.sensitivity import BacksolveAdjoint as BacksolveAdjoint
 from pysciml.sensitivity import DirectAdjoint as DirectAdjoint

@@ -6,17 +6,22 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pysciml.algorithms import Algorithm
+from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
-from pysciml.problems import ODEProblem, SteadyStateProblem
+from pysciml.problems import BVProblem, ODEProblem, SteadyStateProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve_ode import solve_ode
 from pysciml.steady import solve_steady
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode), (SteadyStateProblem, solve_steady))
+_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
+    (ODEProblem, solve_ode),
+    (SteadyStateProblem, solve_steady),
+    (BVProblem, solve_boundary),
+)
 
 
 @graph_break

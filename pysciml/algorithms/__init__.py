@@ -38,6 +38,16 @@ from pysciml.algorithms.bdf import QBDF2 as QBDF2
 from pysciml.algorithms.bdf import QNDF as QNDF
 from pysciml.algorithms.bdf import QNDF1 as QNDF1
 from pysciml.algorithms.bdf import QNDF2 as QNDF2
+from pysciml.algorithms.boundary import MIRK as MIRK
+from pysciml.algorithms.boundary import MIRK2 as MIRK2
+from pysciml.algorithms.boundary import MIRK3 as MIRK3
+from pysciml.algorithms.boundary import MIRK4 as MIRK4
+from pysciml.algorithms.boundary import MIRK5 as MIRK5
+from pysciml.algorithms.boundary import MIRK6 as MIRK6
+from pysciml.algorithms.boundary import Collocation4 as Collocation4
+from pysciml.algorithms.boundary import MultiShooting as MultiShooting
+from pysciml.algorithms.boundary import Shooting as Shooting
+from pysciml.algorithms.boundary import ShootingMethod as ShootingMethod
 from pysciml.algorithms.explicit_rk import BS3 as BS3
 from pysciml.algorithms.explicit_rk import BS5 as BS5
 from pysciml.algorithms.explicit_rk import DP5 as DP5

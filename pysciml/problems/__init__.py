@@ -1,5 +1,7 @@
 """Problems: what is to be solved, apart from how."""
 
+from pysciml.problems.boundary import BVProblem as BVProblem
+from pysciml.problems.boundary import TwoPointBVProblem as TwoPointBVProblem
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.ode import ODEProblem as ODEProblem
