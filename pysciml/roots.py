@@ -22,7 +22,7 @@ from pysciml.rhs.parameters import to_numpy
 from pysciml.solution import ReturnCode
 from pysciml.transforms import Operation, Tensors, apply
 
-_SINGULAR = 1e-14  # the inverse of the condition number, after scaling, below which no digit of a gradient is right
+_SINGULAR = 1e-14  # the inverse of a condition number, after scaling, below which no digit of a gradient is right
 _ITERATIONS, _CLOSE = 500, 1e-10  # of GMRES, and how small it makes the residual
 
 
@@ -36,7 +36,8 @@ class Equations:
         jacobian: the matrix dF/du at u and xs, (n, n) as numpy or a sparse matrix of scipy; None where it is too large
             to be made: then its products with vectors are taken.
         name: of what is solved, for messages.
-        look: looks at a gradient that is about to be taken, at u, xs and the factors of F: it may raise.
+        look: looks at a gradient that is about to be taken, at u, xs and a vector: it may raise.
+        singular: the inverse of a condition number, below which a Jacobian is singular, as far as it is known.
     """
 
     function: Callable[..., torch.Tensor]
@@ -44,6 +45,7 @@ class Equations:
     jacobian: Callable[..., Any]
     name: str
     look: Callable[..., None] = lambda u, xs, factors: None
+    singular: float = _SINGULAR
     solved: dict[tuple, np.ndarray] = field(default_factory=dict)
     factors: dict[tuple, _Factors] = field(default_factory=dict)
 
@@ -59,7 +61,7 @@ class Equations:
         key = _key(*(to_numpy(x) for x in (u, *xs)))
         if key not in self.factors:
             matrix = self.jacobian(*(to_numpy(x) for x in (u, *xs)))
-            made = _Products(self, u, xs) if matrix is None else _Matrix(self.name, matrix)
+            made = _Products(self, u, xs) if matrix is None else _Matrix(self, matrix)
             self.factors[key] = made
         return self.factors[key]
 
@@ -159,7 +161,7 @@ class _Factors:
 class _Matrix(_Factors):
     """LU factors of a dense or a sparse Jacobian, scaled, and known to be regular."""
 
-    def __init__(self, name: str, matrix: Any):
+    def __init__(self, equations: Equations, matrix: Any):
         from scipy import sparse
 
         rows = _scales(abs(matrix).max(axis=1))
@@ -170,8 +172,8 @@ class _Matrix(_Factors):
         inverse = None
         if np.isfinite(matrix.data if sparse.issparse(matrix) else matrix).all():
             inverse = _sparse_factors(matrix) if sparse.issparse(matrix) else _dense_factors(matrix)
-        if inverse is None or _inverse_condition(matrix, inverse) < _SINGULAR:
-            raise _singular(name)
+        if inverse is None or _inverse_condition(matrix, inverse) < equations.singular:
+            raise _singular(equations.name)
         self._inverse = inverse
 
     def solve(self, b: np.ndarray, transposed: bool) -> np.ndarray:
@@ -241,7 +243,7 @@ class _Products(_Factors):
         return x
 
 
-def _singular(name: str, got: str = "a Jacobian df/du that is singular to working precision") -> SolveError:
+def _singular(name: str, got: str = "a Jacobian that is singular, as exactly as it is known") -> SolveError:
     return SolveError(
         f"the {name} has no derivative: the equations do not determine it near the solution.\nLikely cause: a quantity "
         "that f conserves, so that the solution depends on the guess; a solution where two meet; or a state that f "

@@ -86,7 +86,7 @@ class Collocation4(
 
 
 @dataclass(frozen=True)
-class MIRK(Algorithm, problem="boundary", package="BoundaryValueDiffEqMIRK", reference=_CASH):
+class MIRK(Algorithm, problem="boundary", package="BoundaryValueDiffEq", reference=_CASH):
     """Mono-implicit Runge-Kutta methods on a mesh that is refined by the defect. Conditions may be at any times.
 
     What they find is made more exact by `MultiShooting` between points of their mesh.

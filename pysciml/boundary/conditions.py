@@ -20,16 +20,17 @@ class Conditions:
     """bc of a problem.
 
     Args:
-        bc: as of the problem, with plain tensors in the place of those in wrappers of torch.func. n: how many residuals
-            there must be. tspan: the ends, in numbers.
+        bc: as of the problem. n: how many residuals there must be.
 
     Attributes:
-        captured: the tensors that it captured, which others are put in the place of.
+        captured: the tensors that it captured, plain. met: the same as it meets them, perhaps in wrappers of
+            torch.func: others are put in their place.
     """
 
     def __init__(self, prob: BVProblem, bc: Any, n: int):
         self.two_point, self.bc, self.n = isinstance(prob, TwoPointBVProblem), bc, n
         self.captured: list[torch.Tensor] = []
+        self.met: list[torch.Tensor] = []
         self._held = Held(self)
 
     @property
@@ -49,7 +50,7 @@ class Conditions:
 
     def __call__(self, path: Path, ends: tuple[Any, Any], own: tuple, others: Sequence[torch.Tensor]) -> torch.Tensor:
         """The same, with other tensors in the place of the captured ones."""
-        replaced = dict(zip(map(id, self.captured), others, strict=True))
+        replaced = dict(zip(map(id, self.met), others, strict=True))
         with self._held, Substitute(replaced) if replaced else nullcontext():
             return self.raw(path, ends, own)
 

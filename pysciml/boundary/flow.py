@@ -10,7 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch.utils import _pytree as pytree
@@ -79,11 +79,11 @@ class Flow:
         return () if layout is None else (layout.build(list(leaves)),)
 
     def __call__(self, u: torch.Tensor, t: torch.Tensor, h: torch.Tensor, places: torch.Tensor,
-                 parameters: Sequence[torch.Tensor]) -> torch.Tensor:  # fmt: skip
+                 parameters: Sequence[torch.Tensor], until: float = 1.0) -> torch.Tensor:  # fmt: skip
         """The states (k, n) at the times t + h * places, from u (n,) at t; all float64.
 
         Args:
-            places: (k,) rising from above 0 to 1. parameters: leaves of p, then what stands for captured tensors.
+            places: (k,) rising from 0 to `until`. parameters: leaves of p, then what stands for captured tensors.
         """
         own = self.own(parameters[: len(self.prob.inputs.p)])
         others = list(parameters[len(self.prob.inputs.p) :])
@@ -92,11 +92,11 @@ class Flow:
         if self._stretched is not None:
             like = self.prob.inputs.u[0]
             p = (t.to(like), h.to(like), own, others)
-            prob = ODEProblem(self._stretched, self.state(u), (0.0, 1.0), p)
+            prob = ODEProblem(self._stretched, self.state(u), (0.0, until), p)
             sol = solve_ode(prob, self.alg, saveat=places, **options)
         else:
-            f = _with_holes_of(self.prob.f, self.captured, others)
-            prob = ODEProblem(f, self.state(u), (t, t + h), *own)
+            f = _with_holes_of(cast("JuliaFunction", self.prob.f), self.captured, others)
+            prob = ODEProblem(f, self.state(u), (t, t + until * h), *own)
             sol = solve_ode(prob, self.alg, saveat=t + h * places, **options)
         self.parts.append(sol.stats)
         leaves = pytree.tree_leaves(sol.u)

@@ -103,9 +103,9 @@ class _Search:
         self.prob, self.alg, self.maxiters = prob, alg, maxiters or _MAXITERS
         self.reltol, self.abstol, self.engine = reltol, abstol, select.engine(engine)
         route = self._prepare(route)
+        outer = plain(prob.ode)
         with functorch.outside():
-            outer = plain(prob.ode)
-            f = outer.remake(f=self.program.f) if hasattr(self.program, "f") else outer
+            f = outer.remake(f=self.program.f)
         solver = alg.alg if isinstance(alg, ShootingMethod) else None  # type: ignore[attr-defined] # all have one
         if engine == "embedded":
             if route == "callback":
@@ -114,7 +114,7 @@ class _Search:
                 select.check_algorithm(solver, engine)
         flow = Flow(f, list(self.program.captured), solver, _wide(reltol), _wide(abstol), sensealg, engine,
                     route if engine == "julia" else None)  # fmt: skip
-        self.conditions, self.of_bc = self._conditions(flow)
+        self.conditions = self._conditions(flow)
         self.system = System(flow, self.conditions, np.array([0.0, 1.0]))
         self._starts: dict[bytes, Start] = {}
 
@@ -131,8 +131,8 @@ class _Search:
             return "callback"
         return route
 
-    def _conditions(self, flow: Flow) -> tuple[Conditions, list[torch.Tensor]]:
-        """bc, and the tensors that it captured as the user has them."""
+    def _conditions(self, flow: Flow) -> Conditions:
+        """bc, with the tensors that it captured."""
         prob, n = self.prob, flow.layout.size
 
         def guess(t: Any) -> Any:
@@ -144,12 +144,11 @@ class _Search:
             own = flow.own([x.detach() for x in flow.prob.inputs.p])
         ends = guess(prob.span[0]), guess(prob.span[1])
         made = Conditions(prob, prob.bc, n)
-        bc = functorch.plain(lambda *args: made.raw(*args), guess, ends, own)
-        if isinstance(bc, functorch.Plain):
-            made = Conditions(prob, prob.bc, n)
+        bc = functorch.plain(made.raw, guess, ends, own)
         with functorch.outside():
             made.captured = parameters_of(None, lambda: bc(guess, ends, own))
-        return made, functorch.originals([bc], made.captured)
+        made.met = functorch.originals([bc], made.captured)
+        return made
 
     @property
     def stats(self) -> Stats:
@@ -160,7 +159,7 @@ class _Search:
     def solution(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The states at the nodes, and the parameters with the two ends of the span; both differentiable."""
         prob, system = self.prob, self.system
-        leaves = [*prob.inputs.p, *captured_by(self.program), *self.of_bc]
+        leaves = [*prob.inputs.p, *captured_by(self.program), *self.conditions.met]
         ends = [torch.as_tensor(t, dtype=torch.float64) for t in prob.tspan]
         x = torch.cat([real(y).reshape(-1).to("cpu", torch.float64) for y in (*leaves, *ends)])
         first = functorch.numbers(functorch.example(x)).copy()
@@ -169,7 +168,7 @@ class _Search:
         guess = self._guess(found)
         residual = InTorch(system.residual)
         equations = Equations(lambda s, x: apply(residual, s, x)[0], self._solve, system.jacobian,
-                              "solution of the boundary value problem")  # fmt: skip
+                              "solution of the boundary value problem", singular=self._reltol)  # fmt: skip
         return solution(equations, guess, x), x
 
     def _guess(self, found: Start) -> torch.Tensor:
@@ -184,10 +183,15 @@ class _Search:
             flow = self.system.flow
             held = sum(real(y).numel() for y in self.conditions.captured)
             f = numbers(self.program, self.rhs, x[: x.size - 2 - held].copy(), self._in_engine)
-            reltol = float(np.min(functorch.numbers(torch.as_tensor(self.reltol))))
             with functorch.outside():
-                self._starts[key] = start(self.prob, self.alg, flow, self.conditions, f, x, reltol, self._in_julia)
+                self._starts[key] = start(
+                    self.prob, self.alg, flow, self.conditions, f, x, self._reltol, self._in_julia
+                )
         return self._starts[key]
+
+    @property
+    def _reltol(self) -> float:
+        return float(np.min(functorch.numbers(torch.as_tensor(self.reltol))))
 
     def _in_engine(self, kind: str, t: float, u: np.ndarray, p: np.ndarray) -> np.ndarray:
         request = RootRequest(self.rhs, self.program, u, p, self.alg, 1.0, 1.0)

@@ -14,6 +14,7 @@ from pysciml.boundary import mesh
 from pysciml.boundary.conditions import Conditions
 from pysciml.boundary.flow import Flow, unpacked
 from pysciml.boundary.numbers import Numbers
+from pysciml.boundary.system import gradients
 from pysciml.errors import SolveError, UnsupportedError
 from pysciml.problems import BVProblem
 from pysciml.rhs import functorch
@@ -109,10 +110,7 @@ def of_ends(flow: Flow, conditions: Conditions, x: np.ndarray) -> Callable[..., 
         with torch.enable_grad():
             both = [flow.state(u) for u in ends]
             out = conditions(None, (both[0], both[1]), own, others)  # type: ignore[arg-type] # at the ends alone
-        rows = [
-            torch.autograd.grad(y, ends, retain_graph=True, materialize_grads=True)
-            if y.requires_grad else [torch.zeros_like(u) for u in ends] for y in out
-        ]  # fmt: skip
+            rows = [gradients(y, ends) for y in out]
         slopes = tuple(np.stack([row[i].numpy() for row in rows]) for i in range(2))
         return out.detach().numpy(), slopes
 

@@ -18,10 +18,13 @@ from torch.utils import _pytree as pytree
 from pysciml.boundary.conditions import Conditions
 from pysciml.boundary.flow import Flow, unpacked
 from pysciml.control import in_order
-from pysciml.errors import UnsupportedError
+from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.rhs.captured import leaves_of
 
-_NEAR = 1e-12  # of the span: a time this near to a node is the node's
+_NEAR = 1e-11  # of the span or of a part: a time this near to a node is the node's
+
+_ROUNDING = 1e-9  # of the span: how far outside a time may be
+_BESIDE = 1e-6  # of a part: how far a solve goes that is asked for its start alone
 
 
 @dataclass(eq=False)
@@ -63,9 +66,9 @@ class System:
             ends, conditions = self._parts(us, torch.from_numpy(x))
             sums = torch.stack(ends).sum(dim=0)
             for row in range(n):
-                for k, g in enumerate(_gradients(sums[row], us[:-1])):
+                for k, g in enumerate(gradients(sums[row], us[:-1])):
                     out[k, row, k] = g.numpy()
-                for k, g in enumerate(_gradients(conditions[row], us)):
+                for k, g in enumerate(gradients(conditions[row], us)):
                     out[-1, row, k] = g.numpy()
         for k in range(count - 1):
             out[k, :, k + 1] -= np.eye(n)
@@ -113,7 +116,7 @@ class _Path:
         """The states (k, n) at times in any order."""
         nodes = self.system.nodes
         places = (ts - self.t0) / self.h
-        which = np.clip(np.searchsorted(nodes, places.detach().numpy(), side="right") - 1, 0, nodes.size - 2)
+        which = np.clip(np.searchsorted(nodes + _NEAR, places.detach().numpy()) - 1, 0, nodes.size - 2)
         parts = np.unique(which)
         found = [in_order(self._inside(places[torch.from_numpy(which == k)], k), False, partial(self._rising, int(k)))
                  for k in parts]  # fmt: skip
@@ -121,20 +124,35 @@ class _Path:
         return torch.cat(found)[torch.from_numpy(back)]
 
     def _inside(self, places: torch.Tensor, k: int) -> torch.Tensor:
-        """Places of the span as those of a part; what rounding puts outside is moved, and keeps its gradient."""
+        """Places of the span as those of a part; what rounding puts beside a node is moved, and keeps its gradient."""
         a, b = self.system.nodes[k], self.system.nodes[k + 1]
         inside = (places - a) / (b - a)
-        return inside + (inside.clamp(0.0, 1.0) - inside).detach()
+        moved = torch.where(inside <= _NEAR, 0.0, torch.where(inside >= 1 - _NEAR, 1.0, inside))
+        return inside + (moved - inside).detach()
 
     def _rising(self, k: int, places: torch.Tensor) -> torch.Tensor:
-        """The states (k, n) at rising places of a part: the nodes' own, where the places are not differentiated."""
-        if places.requires_grad:
-            return self.onwards(k, places)
-        first, last = (places <= _NEAR), (places >= 1 - _NEAR)
+        """The states (k, n) at rising places of a part. At a node it is the node's, whoever asks: or the derivatives
+        of the equations in the states at nodes would be those of other equations than in the parameters.
+        """
+        first, last = places <= 0, places >= 1
         between = places[~(first | last)]
-        rows = [self.us[k][None]] * int(first.sum())
+        rows = [self._node(k, k, place) for place in places[first]]
         rows += [self.onwards(k, between)] if between.numel() else []
-        return torch.cat(rows + [self.us[k + 1][None]] * int(last.sum()))
+        return torch.cat(rows + [self._node(k + 1, k, place - 1) for place in places[last]])
+
+    def _node(self, node: int, part: int, beside: torch.Tensor) -> torch.Tensor:
+        """The state (1, n) at a node. `beside` is zero, but its derivatives may not be."""
+        if not beside.requires_grad:
+            return self.us[node][None]
+        nodes = self.system.nodes
+        t, h = self.t0 + nodes[node] * self.h, (nodes[part + 1] - nodes[part]) * self.h
+        return self.system.flow(self.us[node], t, h, beside[None], self.parameters, until=_BESIDE)
+
+    def _check(self, t: torch.Tensor) -> None:
+        t0, h = float(self.t0.detach()), float(self.h.detach())
+        places = (t.detach().cpu() - t0) / h
+        if not ((places >= -_ROUNDING) & (places <= 1 + _ROUNDING)).all():
+            raise _outside(t, t0, t0 + h)
 
     def ends(self) -> tuple[Any, Any]:
         """The states at both ends."""
@@ -143,12 +161,19 @@ class _Path:
 
     def __call__(self, t: Any) -> Any:
         t = torch.as_tensor(t, dtype=torch.float64)
+        self._check(t)
         flat = self.at(t.reshape(-1).cpu())
         states = self.system.flow.state(flat)
         return pytree.tree_map(lambda x: x.reshape((*t.shape, *x.shape[1:])), states)
 
 
-def _gradients(y: torch.Tensor, us: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+def _outside(t: torch.Tensor, t0: float, t1: float) -> InvalidInputError:
+    return InvalidInputError("sol(t) in bc needs times inside the span.", got=f"t={t.tolist()!r:.80}",
+                             expected=f"times from {t0:g} to {t1:g}", fix=f"sol({t1:g})")  # fmt: skip
+
+
+def gradients(y: torch.Tensor, us: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """Those of a number, zero where it does not depend; under enable_grad, and may be taken again."""
     if not y.requires_grad:
         return [torch.zeros_like(u) for u in us]
     return torch.autograd.grad(y, us, retain_graph=True, materialize_grads=True)
