@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pysciml.algorithms.base import Algorithm, check_problem
 from pysciml.errors import InvalidInputError
@@ -95,7 +95,7 @@ class MIRK(Algorithm, problem="boundary", package="BoundaryValueDiffEq", referen
         nodes: points of the first mesh.
     """
 
-    nodes: int = 51
+    nodes: int = field(default=51, metadata={"julia": False})
 
     def __post_init__(self):
         if isinstance(self.nodes, bool) or not isinstance(self.nodes, int) or self.nodes < 3:

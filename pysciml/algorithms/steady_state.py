@@ -55,7 +55,7 @@ class SSRootfind(
 
 @dataclass(frozen=True)
 class DynamicSS(
-    Algorithm, order=0, problem="steady_state", package="SteadyStateDiffEq", embedded="ode",
+    Algorithm, order=0, problem="steady_state", embedded="ode",
     reference='Kelley and Keyes, "Convergence analysis of pseudo-transient continuation", SINUM 35 (1998)',
 ):  # fmt: skip
     """Follows du/dt = f(u) from u0 until it stands still: finds only what f flows into, and that from which u0 is.

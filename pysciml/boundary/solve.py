@@ -7,6 +7,7 @@ end are the equations that gradients are taken of.
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Callable
 from typing import Any
@@ -23,6 +24,7 @@ from pysciml.algorithms import (
     by_name,
     check_problem,
 )
+from pysciml.boundary import by_julia
 from pysciml.boundary.conditions import Conditions
 from pysciml.boundary.flow import Flow
 from pysciml.boundary.numbers import numbers
@@ -135,13 +137,9 @@ class _Search:
         """bc, with the tensors that it captured."""
         prob, n = self.prob, flow.layout.size
 
-        def guess(t: Any) -> Any:
-            with functorch.outside(), torch.no_grad():
-                at = guessed(prob, np.atleast_1d(functorch.number(t) if isinstance(t, torch.Tensor) else float(t)))
-                return flow.state(torch.from_numpy(at[0]))
-
         with functorch.outside():
             own = flow.own([x.detach() for x in flow.prob.inputs.p])
+        guess = functools.partial(self._at, flow)
         ends = guess(prob.span[0]), guess(prob.span[1])
         made = Conditions(prob, prob.bc, n)
         bc = functorch.plain(made.raw, guess, ends, own)
@@ -149,6 +147,12 @@ class _Search:
             made.captured = parameters_of(None, lambda: bc(guess, ends, own))
         made.met = functorch.originals([bc], made.captured)
         return made
+
+    def _at(self, flow: Flow, t: Any) -> Any:
+        """The guess at a time."""
+        with functorch.outside(), torch.no_grad():
+            times = np.atleast_1d(functorch.number(t) if isinstance(t, torch.Tensor) else float(t))
+            return flow.state(torch.from_numpy(guessed(self.prob, times)[0]))
 
     @property
     def stats(self) -> Stats:
@@ -197,8 +201,9 @@ class _Search:
         request = RootRequest(self.rhs, self.program, u, p, self.alg, 1.0, 1.0)
         return self.engine.evaluate(request, kind, t)  # type: ignore[attr-defined] # Julia's
 
-    def _in_julia(self, *args: Any) -> Any:
-        raise NotImplementedError
+    def _in_julia(self, alg: Algorithm, ts: np.ndarray, us: np.ndarray, x: np.ndarray, tol: float) -> tuple:
+        return by_julia.collocated(self.engine, alg, self.program, self.rhs, self.system.flow, self.conditions,
+                                   functools.partial(self._at, self.system.flow), ts, us, x, tol)  # fmt: skip
 
     def _solve(self, guess: np.ndarray, x: np.ndarray) -> np.ndarray:
         """The states at the nodes for other values of the parameters, by Powell's hybrid method."""

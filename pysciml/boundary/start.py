@@ -52,7 +52,7 @@ def start(prob: BVProblem, alg: Algorithm, flow: Flow, conditions: Conditions, f
     if isinstance(alg, Collocation4):
         ts, us = _collocated(prob, alg, flow, conditions, f, x, ts, us, max(reltol, _COARSE))
     else:
-        ts, us = in_julia(alg, conditions, ts, us, x, max(reltol, _COARSE))
+        ts, us = in_julia(alg, ts, us, x, max(reltol, _COARSE))
     nodes = mesh.chosen(f, ts, us)
     return Start(nodes, mesh.sampled(ts, us, t0 + (t1 - t0) * nodes))
 

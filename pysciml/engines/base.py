@@ -82,6 +82,30 @@ class RootRequest(NamedTuple):
     maxiters: int | None = None
 
 
+class BoundaryRequest(NamedTuple):
+    """One boundary value problem.
+
+    Attributes:
+        rhs, program, p: f, as of `Request`. conditions, conditions_program, q: the conditions, a right-hand side of the
+            states at `times` (k,), one after another, whose first n results are the residuals; and its parameters.
+        alg: a method for them. ts, us: (m,) and (m, n), a guess at equal steps. tol: of the residual.
+        maxiters: most iterations.
+    """
+
+    rhs: RightHandSide
+    program: Any
+    p: np.ndarray
+    conditions: RightHandSide
+    conditions_program: Any
+    q: np.ndarray
+    times: np.ndarray
+    alg: Algorithm
+    ts: np.ndarray
+    us: np.ndarray
+    tol: float
+    maxiters: int
+
+
 @dataclass(eq=False)
 class Trajectory:
     """What a solve gave: `u` is (k, n), one row a time of `ts`. `handle` is the engine's own, for `vjp`."""

@@ -143,7 +143,7 @@ _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
 
 def _in_julia(alg: type[Algorithm]) -> str:
     """The package that has it, or "no"."""
-    return alg.package or "no"
+    return alg.package or ("by its ODE solver" if alg.embedded == "ode" else "no")
 
 
 def capabilities() -> Capabilities:
@@ -166,7 +166,9 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package != "no":
-            route, gradients = _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem != "ode" else _JULIA
+            route, gradients = (
+                _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem not in ("ode", "boundary") else _JULIA
+            )
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

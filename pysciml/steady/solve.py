@@ -168,7 +168,7 @@ class _Search:
         return RootRequest(self.rhs, self.program, guess, p, alg, self.reltol, self.abstol, self.maxiters)
 
     def _root(self, alg: Algorithm, guess: np.ndarray, p: np.ndarray) -> tuple[np.ndarray, Stats]:
-        alg = alg.parts[0] if isinstance(alg, SSRootfind) else alg
+        alg = alg.parts[0] if isinstance(alg, SSRootfind) and self.engine.name == "embedded" else alg
         with functorch.outside():
             return self.engine.root(self._request(alg, guess, p))
 

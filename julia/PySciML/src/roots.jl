@@ -14,18 +14,20 @@ evaluated, to `numbers`.
 """
 function root!(out, numbers, model::AbstractModel, alg, u0, p, abstol, maxiters)
     package("NonlinearSolve")
+    nameof(typeof(alg)) === :SSRootfind && package("SteadyStateDiffEq")
     return Base.invokelatest(search!, out, numbers, model, alg, Vector{Float64}(u0), Vector{Float64}(p),
         Float64(abstol), Int(maxiters))
 end
 
 function search!(out, numbers, model, alg, u0, p, abstol, maxiters)
     whole = ode_function(model, Float64[])
-    f = SciMLBase.NonlinearFunction{true, SciMLBase.FullSpecialize}(Still(whole.f); jacobian(whole)...)
-    prob = SciMLBase.NonlinearProblem(f, u0, p)
+    prob = nameof(typeof(alg)) === :SSRootfind ? SciMLBase.SteadyStateProblem(whole, u0, p) :
+        SciMLBase.NonlinearProblem(still(whole), u0, p)
     sol = SciMLBase.solve(prob, alg; abstol = 1e-4 * abstol, reltol = 0.0, maxiters, verbose = Silent())
     copyto!(out, sol.u)
     copyto!(numbers, sol.stats === nothing ? (0, 0) : (sol.stats.nf, sol.stats.njacs))
     return nothing
 end
 
-jacobian(f) = f.jac === nothing ? (;) : (; jac = Still(f.jac))
+still(f) = f.jac === nothing ? SciMLBase.NonlinearFunction{true, SciMLBase.FullSpecialize}(Still(f.f)) :
+    SciMLBase.NonlinearFunction{true, SciMLBase.FullSpecialize}(Still(f.f); jac = Still(f.jac))

@@ -11,7 +11,7 @@ import numpy as np
 
 from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, JuliaAlgorithm, Rodas5P, check_problem, check_time
 from pysciml.engines import derivative
-from pysciml.engines.base import Met, Pullback, Request, RootRequest, Trajectory, Watch
+from pysciml.engines.base import BoundaryRequest, Met, Pullback, Request, RootRequest, Trajectory, Watch
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
 from pysciml.engines.julia.errors import JuliaError, stop, translated
@@ -144,6 +144,20 @@ class JuliaEngine:
         model = bridge.model(whole, ("f", "jac"))
         called(whole, "forward", "evaluate!", out, model, kind, request.u0, request.u0, request.p, float(t))
         return out if kind == "f" else out.reshape(columns, n).T.copy()
+
+    def collocate(self, request: BoundaryRequest) -> tuple[np.ndarray, np.ndarray, str]:
+        """A mesh and the states on it; or none, and what Julia says of it."""
+        whole = Request(request.rhs, request.program, request.us[0], request.p, request.ts[0], request.ts[-1],
+                        request.ts, Rodas5P(), GaussAdjoint(), request.tol, request.tol)  # fmt: skip
+        ends = whole._replace(rhs=request.conditions, program=request.conditions_program, p=request.q)
+        models = [bridge.model(each, ("f",)) for each in (whole, ends)]
+        found = called(whole, "forward", "collocate", models[0], request.p, models[1], request.q, request.times,
+                       julia_algorithm(request.alg), request.ts[[0, -1]], bridge.columns(request.us), request.tol,
+                       request.maxiters)  # fmt: skip
+        count = int(call("mesh_size", found))
+        ts, us = np.empty(count), np.empty((count, request.rhs.n))
+        call("mesh!", ts, bridge.columns(us), found)
+        return ts, us, str(call("mesh_said", found))
 
     def first_event(self, request: Request, watch: Watch) -> Met:
         request, search = _without_slopes(request), Search(watch.sides.size)
