@@ -36,7 +36,6 @@ class Equations:
         jacobian: the matrix dF/du at u and xs, (n, n) as numpy or a sparse matrix of scipy; None where it is too large
             to be made: then its products with vectors are taken.
         name: of what is solved, for messages.
-        look: looks at a gradient that is about to be taken, at u, xs and a vector: it may raise.
         singular: the inverse of a condition number, below which a Jacobian is singular, as far as it is known.
     """
 
@@ -44,7 +43,6 @@ class Equations:
     solve: Callable[..., np.ndarray]
     jacobian: Callable[..., Any]
     name: str
-    look: Callable[..., None] = lambda u, xs, factors: None
     singular: float = _SINGULAR
     solved: dict[tuple, np.ndarray] = field(default_factory=dict)
     factors: dict[tuple, _Factors] = field(default_factory=dict)
@@ -105,10 +103,7 @@ class Solve(Operation):
     def run(self, *xs: torch.Tensor) -> Tensors:
         b, u, *values = (x.double() for x in xs)
         factors = self.equations.factored(u, values)
-        found = factors.solve(to_numpy(b).copy(), self.transposed)
-        if self.transposed:
-            self.equations.look(u, values, found)
-        return (torch.from_numpy(found),)
+        return (torch.from_numpy(factors.solve(to_numpy(b).copy(), self.transposed)),)
 
     def pull(self, xs: Tensors, cotangents: Tensors, needs: Sequence[bool]) -> Sequence[torch.Tensor | None]:
         _, *at = xs

@@ -251,6 +251,7 @@ INVALID = {
     "parts": (lambda: ps.MultiShooting(0), "must be a number of parts"),
     "points": (lambda: ps.Collocation4(max_nodes=1), "must be a number of points"),
     "points of MIRK": (lambda: ps.MIRK4(nodes=1), "must be a number of points"),
+    "fixed steps": (lambda: ps.Shooting(ps.Euler()), "chooses its steps"),
     "no solver": (lambda: ps.Shooting("DP5"), "needs a solver for ODEs"),
     "tolerance": (lambda: plain(reltol=0.0), "reltol must be positive"),
     "saveat": (lambda: plain(saveat=[2.0]), "inside tspan"),
@@ -327,37 +328,30 @@ def test_what_cannot_be_compiled_is_called_back_with_one_warning():
     check(sol.u[:, 0], (torch.sin(w / 2) / torch.sin(w))[None], [w])
 
 
-def test_what_a_custom_function_hides_is_refused():
-    w = number(1.3)
+class Scaled(torch.autograd.Function):
+    """What no torch function shows."""
 
-    class Mine(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, u):
-            ctx.save_for_backward(u)
-            return -(w.detach() ** 2) * u
+    @staticmethod
+    def forward(ctx, u, k):
+        ctx.save_for_backward(u, k)
+        return u * k
 
-        @staticmethod
-        def backward(ctx, g):
-            return -(w.detach() ** 2) * g
+    @staticmethod
+    def backward(ctx, g):
+        u, k = ctx.saved_tensors
+        return g * k, (g * u).sum()
 
-    scripted = torch.nn.Parameter(vector(1.0))
 
-    class Hidden(torch.autograd.Function):
-        @staticmethod
-        def forward(ctx, u, p):
-            return u * p
-
-        @staticmethod
-        def backward(ctx, g):
-            return g, g
-
-    def f(t, u):
-        return torch.stack([u[1], Mine.apply(u[0]) + 0 * Hidden.apply(u[0], scripted[0])])
-
-    prob = ps.TwoPointBVProblem(f, (lambda u: u[0], lambda u: u[0] - 1), vector(0.0, 0.0), (0.0, 1.0))
-    sol = solve(prob, ps.Shooting(), "callback", saveat=[0.5])
-    (found,) = torch.autograd.grad(sol.u[0, 0], scripted)
-    assert torch.isfinite(found).all()
+@pytest.mark.parametrize("where", ["f", "bc"])
+def test_a_parameter_that_a_custom_function_reaches_for_is_refused_and_not_lost(where):
+    k = number(1.3)
+    times = Scaled.apply if where == "f" else (lambda u, k: u * 1.0)
+    f = lambda t, u: torch.stack([u[1], -times(u[0], k)])  # noqa: E731
+    bc = (lambda u: u[0], lambda u: (Scaled.apply(u[0], k) if where == "bc" else u[0]) - 1)
+    prob = ps.TwoPointBVProblem(f, bc, vector(0.0, 0.0), (0.0, 1.0))
+    with pytest.raises(ps.UnsupportedError, match="by torch functions alone"):
+        solve(prob, ps.Shooting(), "callback", saveat=[0.5]).u[0, 0].backward()
+    assert k.grad is None
 
 
 def test_exceptions_of_f_and_bc_arrive_unchanged():

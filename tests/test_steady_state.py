@@ -284,6 +284,7 @@ INVALID = {
     "tolerance": (lambda: solve(brusselator, START, RATES, reltol=-1.0), "reltol must be positive"),
     "an ODE solver in SSRootfind": (lambda: ps.SSRootfind(ps.DP5()), "needs a method for roots"),
     "a root finder in DynamicSS": (lambda: ps.DynamicSS("DP5"), "needs a solver for ODEs"),
+    "fixed steps": (lambda: ps.DynamicSS(ps.Euler()), "chooses its steps"),
     "no time": (lambda: ps.DynamicSS(tspan=0.0), "must be positive"),
     "no shape": (lambda: ps.nn.DeepEquilibrium(Cell())(torch.zeros(1, 2, dtype=F64)), "know the shape"),
     "iterations": (lambda: solve(brusselator, START, RATES, maxiters=0), "maxiters must be positive"),
@@ -338,6 +339,29 @@ def test_what_hides_a_derivative_is_refused():
         sol.u.sum().backward()
     with pytest.raises(ps.TraceError, match="is not the derivative"):
         solve(lambda t, u, p: p.detach() * 1.0 - u, vector(1.0), k, route="compiled")
+
+
+class Scaled(torch.autograd.Function):
+    """What no torch function shows, and torch.func cannot transform."""
+
+    @staticmethod
+    def forward(ctx, u, k):
+        ctx.save_for_backward(u, k)
+        return u * k
+
+    @staticmethod
+    def backward(ctx, g):
+        u, k = ctx.saved_tensors
+        return g * k, (g * u).sum()
+
+
+def test_custom_functions_have_first_derivatives():
+    k = torch.tensor(2.0, dtype=F64, requires_grad=True)
+    sol = solve(lambda t, u: 1 - Scaled.apply(u, k), vector(1.0), route="callback")
+    (found,) = torch.autograd.grad(sol.u.sum(), k, create_graph=True)
+    assert abs(found.item() + 0.25) < 1e-8
+    with pytest.raises(ps.UnsupportedError, match="second derivatives need"):
+        torch.autograd.grad(found, k)
 
 
 def test_what_cannot_be_compiled_is_called_back_with_one_warning():

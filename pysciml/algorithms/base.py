@@ -148,6 +148,16 @@ def check_problem(alg: Algorithm, kind: str = "ode") -> None:
         )
 
 
+def check_adaptive(by: str, alg: Algorithm) -> None:
+    """Raises `InvalidInputError` for a solver without steps of its own, in an algorithm that solves many spans."""
+    if not alg.adaptive:
+        raise InvalidInputError(
+            f"{by} needs a solver that chooses its steps.", got=f"{alg.name}, whose steps are fixed",
+            expected="an adaptive one: CVODE_BDF, DP5, Tsit5, Rodas5P, ...",
+            fix=f"pysciml.{by}(alg=pysciml.CVODE_BDF())",
+        )  # fmt: skip
+
+
 _TAKE_SUMS = ("KenCarp3", "KenCarp4", "KenCarp47", "KenCarp5", "KenCarp58", "ARKODE")
 
 

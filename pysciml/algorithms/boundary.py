@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from pysciml.algorithms.base import Algorithm, check_problem
+from pysciml.algorithms.base import Algorithm, check_adaptive, check_problem
 from pysciml.errors import InvalidInputError
 
 _ASCHER = (
@@ -28,6 +28,7 @@ class ShootingMethod(Algorithm, problem="boundary", embedded="ode"):
             raise InvalidInputError(f"{self.name} needs a solver for ODEs.", got=f"{alg!r:.80}",
                                     fix=f"pysciml.{type(self).__name__}(alg=pysciml.CVODE_BDF())")  # fmt: skip
         check_problem(alg)
+        check_adaptive(self.name, alg)
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from pysciml.algorithms.base import Algorithm, check_problem
+from pysciml.algorithms.base import Algorithm, check_adaptive, check_problem
 from pysciml.errors import InvalidInputError
 
 
@@ -75,6 +75,7 @@ class DynamicSS(
                 raise InvalidInputError("DynamicSS needs a solver for ODEs.", got=f"{self.alg!r:.80}",
                                         fix="pysciml.DynamicSS(pysciml.CVODE_BDF())")  # fmt: skip
             check_problem(self.alg)
+            check_adaptive(self.name, self.alg)
         if self.tspan is not None and not self.tspan > 0:
             raise InvalidInputError("the time after which DynamicSS gives up must be positive.",
                                     got=f"tspan={self.tspan!r}", fix="pysciml.DynamicSS(tspan=1e6)")  # fmt: skip

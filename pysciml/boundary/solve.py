@@ -46,7 +46,7 @@ from pysciml.solution.stats import total
 from pysciml.solve_ode import captured_by, check_options, prepare_rhs
 from pysciml.transforms import InTorch, apply
 
-_MAXITERS = 50
+_MAXITERS = 200
 _SLACK = 100.0  # a flow is as exact as its tolerances but for such a factor, and so is what joins flows
 
 

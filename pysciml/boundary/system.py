@@ -53,9 +53,7 @@ class System:
         with torch.enable_grad() if s.requires_grad or x.requires_grad else torch.no_grad():
             ends, conditions = self._parts(self._split(s), x)
             out = torch.cat([*(end - u for end, u in zip(ends, self._split(s)[1:], strict=True)), conditions])
-        if any(y is not s and y is not x for y in leaves_of(out, stop=[s, x])):
-            raise _out_of_reach()
-        return (out,)
+        return (_of(out, s, x),)
 
     def jacobian(self, s: np.ndarray, x: np.ndarray) -> np.ndarray:
         """dR/ds: the rows of one state in all parts come of one backward pass."""
@@ -78,7 +76,7 @@ class System:
         """The states (k, n) at times (k,), in any order."""
         parameters, t0, h = self._given(x)
         path = _Path(self, self._split(s), parameters, t0, h)
-        return (path.at(ts),)
+        return (_of(path.at(ts), s, x, ts),)
 
     def _split(self, s: torch.Tensor) -> list[torch.Tensor]:
         return list(s.reshape(self.nodes.size, self.n).unbind())
@@ -177,6 +175,13 @@ def gradients(y: torch.Tensor, us: Sequence[torch.Tensor]) -> Sequence[torch.Ten
     if not y.requires_grad:
         return [torch.zeros_like(u) for u in us]
     return torch.autograd.grad(y, us, retain_graph=True, materialize_grads=True)
+
+
+def _of(out: torch.Tensor, *xs: torch.Tensor) -> torch.Tensor:
+    """`out`, which must depend on nothing but xs: another gradient would be lost."""
+    if any(all(y is not x for x in xs) for y in leaves_of(out, stop=xs)):
+        raise _out_of_reach()
+    return out
 
 
 def _out_of_reach() -> UnsupportedError:

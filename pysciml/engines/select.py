@@ -138,6 +138,7 @@ _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, Bac
 
 _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
+_ALL_FIVE = ("ode", "boundary")
 _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
 
 
@@ -166,9 +167,7 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package != "no":
-            route, gradients = (
-                _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem not in ("ode", "boundary") else _JULIA
-            )
+            route, gradients = _BY_RESIDUAL if a.residual else _JULIA if a.problem in _ALL_FIVE else _NO_FORWARD
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

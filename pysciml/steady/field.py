@@ -16,7 +16,7 @@ from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.graph import evaluate
 from pysciml.rhs.parameters import to_numpy
 from pysciml.rhs.tangent import field
-from pysciml.transforms import InTorch, Operation, Tensors, apply
+from pysciml.transforms import InTorch, Operation, Pullback, Tensors, apply
 
 _DENSE = 500  # states whose Jacobian is made whole
 _ENTRIES = 5_000_000  # of a sparse one
@@ -29,13 +29,12 @@ class Field:
 
     Attributes:
         torch: differentiable. value: in numbers (n,). jacobian: in u, in numbers, dense or sparse; None where it is
-            too large to be made. look: looks whether f has hidden a derivative, at u, p and a vector (n,).
+            too large to be made.
     """
 
     torch: Callable[..., torch.Tensor]
     value: Callable[[np.ndarray, np.ndarray], np.ndarray]
     jacobian: Callable[[np.ndarray, np.ndarray], Any]
-    look: Callable[..., None] = lambda u, p, v: None
 
 
 def field_of(program: Any, rhs: Any, in_engine: Callable[..., np.ndarray], u0: np.ndarray, p: np.ndarray) -> Field:
@@ -84,23 +83,40 @@ def _compiled(program: Any, rhs: CompiledRHS) -> Field:
 def _called_back(program: Any, rhs: CallbackRHS) -> Field:
     in_torch = field(program, rhs)
 
-    def f(u: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
-        return apply(InTorch(lambda u, p: (in_torch(_NOW, u, p),)), u, p)[0]  # type: ignore[misc] # there is one
+    def whole(u: torch.Tensor, p: torch.Tensor) -> Tensors:
+        return (in_torch(_NOW, u, p),)  # type: ignore[misc] # there is one
 
-    def value(u: np.ndarray, p: np.ndarray) -> np.ndarray:
+    def numbers(kind: str, *args: np.ndarray) -> np.ndarray:
         with functorch.outside():
-            return rhs.f(0.0, u, p)
+            return getattr(rhs, kind)(0.0, *args)
 
-    def jacobian(u: np.ndarray, p: np.ndarray) -> np.ndarray | None:
-        with functorch.outside():
-            return rhs.jac(0.0, u, p) if rhs.n <= _DENSE else None
+    return Field(
+        lambda u, p: apply(_CalledBack(whole, numbers), u, p)[0], lambda u, p: numbers("f", u, p),
+        lambda u, p: numbers("jac", u, p) if rhs.n <= _DENSE else None,
+    )  # fmt: skip
 
-    def look(u: np.ndarray, p: np.ndarray, v: np.ndarray) -> None:
-        with functorch.outside():
-            rhs.vjp(0.0, u, p, v)
-            rhs.vjp_p(0.0, u, p, v)
 
-    return Field(f, value, jacobian, look)
+class _CalledBack(InTorch):
+    """f called back: its first derivatives are the route's own, which sees more than torch functions."""
+
+    def __init__(self, function: Callable[..., Tensors], numbers: Callable[..., np.ndarray]):
+        super().__init__(function)
+        self.numbers = numbers
+
+    def pull(self, xs: Tensors, cotangents: Tensors, needs: Any) -> Tensors:
+        return apply(_PulledBack(self.function, self.numbers), *xs, *cotangents)
+
+
+class _PulledBack(InTorch):
+    """Its products with a vector from the left, in u and in p."""
+
+    def __init__(self, function: Callable[..., Tensors], numbers: Callable[..., np.ndarray]):
+        super().__init__(Pullback(function, 2))
+        self.numbers = numbers
+
+    def run(self, *xs: torch.Tensor) -> Tensors:
+        at = [to_numpy(x).copy() for x in xs]
+        return tuple(torch.from_numpy(self.numbers(kind, *at)) for kind in ("vjp", "vjp_p"))
 
 
 def _in_julia(evaluate: Callable[..., np.ndarray]) -> Field:

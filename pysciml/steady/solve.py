@@ -19,7 +19,7 @@ from pysciml.problems import SteadyStateProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.julia_source import JuliaFunction
-from pysciml.rhs.parameters import all_finite, real, to_numpy
+from pysciml.rhs.parameters import all_finite, real
 from pysciml.roots import Equations, solution
 from pysciml.sensitivity import SensitivityAlgorithm, SteadyStateAdjoint
 from pysciml.solution import ReturnCode, Stats, SteadyStateSolution
@@ -63,7 +63,7 @@ def solve_steady(
     search.field = field_of(
         program, rhs, search.in_engine, *(functorch.numbers(functorch.example(x)) for x in (guess, xs))
     )
-    equations = Equations(search.field.torch, search.run, search.field.jacobian, "steady state", search.look)
+    equations = Equations(search.field.torch, search.run, search.field.jacobian, "steady state")
     u = solution(equations, guess, xs)
     with torch.no_grad():
         resid = search.field.torch(u, xs)
@@ -153,9 +153,6 @@ class _Search:
         if not self._settled(u, p):
             raise _not_found(alg, u, self.field.value(u, p), self.stats)
         return u
-
-    def look(self, u: torch.Tensor, xs: Sequence[torch.Tensor], v: np.ndarray) -> None:
-        self.field.look(to_numpy(u), to_numpy(xs[0]), v)
 
     def in_engine(self, kind: str, t: float, u: np.ndarray, p: np.ndarray) -> np.ndarray:
         return self.engine.evaluate(self._request(TrustRegion(), u, p), kind, t)  # type: ignore[attr-defined] # Julia's
