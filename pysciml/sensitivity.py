@@ -109,4 +109,18 @@ class DirectAdjoint(SensitivityAlgorithm):
     """
 
 
-ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint)
+@dataclass(frozen=True)
+class SteadyStateAdjoint(SensitivityAlgorithm):
+    """The gradient of a steady state, by the implicit function theorem: one linear system with the Jacobian of f.
+
+    It is exact at the solution that was found, whatever way led there. Up to some hundred states the Jacobian is
+    factored; where it has more, with its zeros left out, or GMRES takes products with it, as it is neither small nor
+    sparse. It has no tolerances and no algorithm. The default, and the only one, for a `SteadyStateProblem`.
+
+    Reference: Krantz and Parks, "The implicit function theorem", Birkhäuser (2002); Bai, Kolter and Koltun, "Deep
+    equilibrium models", NeurIPS 2019.
+    """
+
+
+ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint,
+       SteadyStateAdjoint)  # fmt: skip

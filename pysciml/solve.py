@@ -6,18 +6,24 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pysciml.algorithms import Algorithm
+from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
-from pysciml.problems import ODEProblem, SDEProblem
+from pysciml.problems import BVProblem, ODEProblem, SDEProblem, SteadyStateProblem
 from pysciml.sensitivity import SensitivityAlgorithm
-from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
+from pysciml.steady import solve_steady
 from pysciml.stochastic import solve_sde
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode), (SDEProblem, solve_sde))
+_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
+    (ODEProblem, solve_ode),
+    (SDEProblem, solve_sde),
+    (SteadyStateProblem, solve_steady),
+    (BVProblem, solve_boundary),
+)
 
 
 @graph_break
@@ -43,7 +49,7 @@ def solve(
     adaptive: bool | None = None,
     seed: int | None = None,
     noise: Any = None,
-) -> Solution:
+) -> Any:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
     It can be differentiated again (`create_graph=True`), and transformed by torch.func: `grad`, `vjp`, `jvp`, `vmap`,

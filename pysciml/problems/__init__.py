@@ -1,10 +1,13 @@
 """Problems: what is to be solved, apart from how."""
 
+from pysciml.problems.boundary import BVProblem as BVProblem
+from pysciml.problems.boundary import TwoPointBVProblem as TwoPointBVProblem
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.noise import NoisePath as NoisePath
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
+from pysciml.problems.steady_state import SteadyStateProblem as SteadyStateProblem
 from pysciml.problems.stochastic import SDEProblem as SDEProblem
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem
