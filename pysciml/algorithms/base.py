@@ -18,6 +18,7 @@ PROBLEMS = {
     "second_order": ("a SecondOrderODEProblem, d2u/dt2 = f(t, u, du)", "Vern7"),
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
+    "dde": ("a DDEProblem, du/dt = f(t, u, h) with states of the past", "Tsit5"),
 }
 
 
@@ -114,7 +115,7 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
 
 # The kinds of problems that a method takes which is made for one of them.
 _TAKEN = {"ode": tuple(PROBLEMS), "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
-          "split": ("split",)}  # fmt: skip
+          "split": ("split",), "dde": ("dde",)}  # fmt: skip
 
 
 def check_problem(alg: Algorithm, kind: str = "ode") -> None:
