@@ -22,8 +22,8 @@ class MethodOfSteps(
     implicit=True,
     problem="dde",
     package="DelayDiffEq",
-    reference='Zivari-Piran and Enright, "An efficient unified approach for the numerical solution of delay differential'
-    ' equations", Numer. Algorithms 53 (2010)',
+    reference='Zivari-Piran and Enright, "An efficient unified approach for the numerical solution of delay'
+    ' differential equations", Numer. Algorithms 53 (2010)',
 ):
     """The steps of an ODE solver, for a `DDEProblem`, with the past from its own dense output.
 
@@ -53,7 +53,7 @@ class MethodOfSteps(
                 f"MethodOfSteps cannot be made of `{alg.name}`.",
                 got=f"{alg.name}, " + ("a multistep method, which would start anew at each breaking point" if multistep
                                        else f"of {alg.package or 'torchdiffeq'}, which does not tell the past"),
-                expected="a one-step method of OrdinaryDiffEq: Tsit5, Vern7; Rosenbrock23, Rodas5P, KenCarp4 where stiff",
+                expected="a one-step method of OrdinaryDiffEq: Tsit5, Vern7; Rodas5P, KenCarp4 where stiff",
                 fix="pysciml.MethodOfSteps(pysciml.Rodas5P())",
             )  # fmt: skip
 

@@ -18,9 +18,10 @@ from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.problems import DDEProblem
 from pysciml.rhs.padded import Padded
 from pysciml.rhs.parameters import Layout
+from pysciml.rhs.trace import _match
 
 
-class OtherCalls(Exception):
+class OtherCallsError(Exception):
     """f has asked for another number of past states than before: its control flow depends on something outside."""
 
 
@@ -36,7 +37,7 @@ class _Asked:
         try:
             return next(self._states)
         except StopIteration:
-            raise OtherCalls from None
+            raise OtherCallsError from None
 
 
 class _Lent:
@@ -71,7 +72,7 @@ class _OfF:
         asked = _Asked(states)
         out = self._lent()(t, u, asked, *p)
         if len(asked.times) != self.calls:
-            raise OtherCalls
+            raise OtherCallsError
         return out, asked.times
 
 
@@ -221,17 +222,18 @@ def _scalar(time: Any, like: torch.Tensor) -> torch.Tensor:
 
 
 def _flat(out: Any, layout: Layout, name: str) -> torch.Tensor:
-    """What f or h returned as one vector, leaves in the order of the state's."""
-    leaves, spec = pytree.tree_flatten(out)
-    shapes = tuple(tuple(x.shape) if isinstance(x, torch.Tensor) else None for x in leaves)
-    if spec != layout.spec or shapes != layout.shapes:
+    """What f or h returned as one vector, leaves in the order of the state's; a dict may come in any order."""
+    ordered: list[Any] = [None] * len(layout.shapes)
+    fits = _match(layout.build(list(range(len(ordered)))), out, ordered)
+    if not fits or any(tuple(x.shape) != shape for x, shape in zip(ordered, layout.shapes, strict=True)):
         raise InvalidInputError(
-            f"{name} must return the structure and shapes of u0.", got=_sketch(spec, shapes),
-            expected=_sketch(layout.spec, layout.shapes),
+            f"{name} must return the structure and shapes of u0.", got=_sketch(out),
+            expected=_sketch(layout.build([torch.empty(s, device="meta") for s in layout.shapes])),
             fix="torch.stack joins scalars into a vector" if name == "f" else "h=lambda s: u0",
         )  # fmt: skip
-    return torch.cat([x.reshape(-1) for x in leaves]) if len(leaves) > 1 else leaves[0].reshape(-1)
+    return torch.cat([x.reshape(-1) for x in ordered]) if len(ordered) > 1 else ordered[0].reshape(-1)
 
 
-def _sketch(spec: Any, shapes: tuple) -> str:
-    return str(pytree.tree_unflatten([list(s) if s is not None else "no tensor" for s in shapes], spec))
+def _sketch(tree: Any) -> str:
+    shapes = [list(x.shape) if isinstance(x, torch.Tensor) else type(x).__name__ for x in pytree.tree_leaves(tree)]
+    return str(pytree.tree_unflatten(shapes, pytree.tree_structure(tree)))

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -26,11 +26,11 @@ from pysciml.algorithms import (
 from pysciml.config import config
 from pysciml.control import SaveAt, check_tolerances, in_order, save_times, tolerances
 from pysciml.delay import autograd
-from pysciml.delay.pieces import OtherCalls, Pieces, pieces
+from pysciml.delay.pieces import OtherCallsError, Pieces, pieces
 from pysciml.engines import select
 from pysciml.engines.base import Request, RequestPart
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
-from pysciml.problems import DDEProblem
+from pysciml.problems import DDEProblem, ODEProblem
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import Inputs, count, leaf_names
@@ -66,18 +66,18 @@ def solve_delay(
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
     _check_asked(prob, sensealg, engine, alg)
-    reltol, abstol = tolerances(prob, reltol, abstol)
+    alike = cast("ODEProblem", prob)  # in all that is looked at here
+    reltol, abstol = tolerances(alike, reltol, abstol)
     method = _method(alg, reltol)
     _check_method(method, reltol, abstol, dt)
-    ts, (made, prepared) = save_times(prob, saveat), _prepared(prob, route)
+    ts, (made, prepared) = save_times(alike, saveat), _prepared(prob, route)
     if method.alg.autonomous and hasattr(prepared[0][1], "graph"):
         check_time(method.alg, True)  # the times that f asks for depend on t
     captured = list({id(x): x for program, _ in prepared for x in program.captured}.values())
-    leaves = _to_host([*prob.inputs.u, *prob.inputs.p, *captured], prob)  # type: ignore[arg-type] # looks at no field
-    reltol, abstol = (functorch.numbers(x) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
+    leaves = _to_host([*prob.inputs.u, *prob.inputs.p, *captured], alike)
     request = functools.partial(
         Request, rhs=prepared[0][1], program=prepared[0][0], t1=prob.span[1], alg=method,
-        sensealg=sensealg or CollocationAdjoint(), reltol=reltol, abstol=abstol, kind="dde",
+        sensealg=sensealg or CollocationAdjoint(), reltol=_numbers(reltol), abstol=_numbers(abstol), kind="dde",
         parts=_parts(prepared, prob.inputs.p, captured), dt=dt, dtmax=dtmax, maxiters=maxiters,
     )  # fmt: skip
     n, m = made.n, sum(map(count, [*prob.inputs.p, *captured]))
@@ -122,8 +122,9 @@ def _check_asked(prob: DDEProblem, sensealg: Any, engine: str | None, alg: Algor
         )  # fmt: skip
     if sensealg is not None and not isinstance(sensealg, CollocationAdjoint):
         raise UnsupportedError(
-            f"`{getattr(sensealg, 'name', sensealg)}` is not available for a DDEProblem.", got=f"sensealg={sensealg!r:.80}",
-            expected="CollocationAdjoint", fix="sensealg=pysciml.CollocationAdjoint()",
+            f"`{getattr(sensealg, 'name', sensealg)}` is not available for a DDEProblem.",
+            got=f"sensealg={sensealg!r:.80}", expected="CollocationAdjoint",
+            fix="sensealg=pysciml.CollocationAdjoint()",
         )  # fmt: skip
 
 
@@ -150,11 +151,11 @@ def _prepared(prob: DDEProblem, route: str | None) -> tuple[Pieces, Prepared]:
     made = pieces(prob)
     try:
         return made, _prepare(prob, made, route)
-    except OtherCalls:
+    except OtherCallsError:
         made = pieces(prob, anew=True)
     try:
         return made, _prepare(prob, made, route)
-    except OtherCalls:
+    except OtherCallsError:
         raise InvalidInputError(
             "f asks for another number of past states at each call.", got="h called in a branch or a random loop",
             expected="as many calls of h in every run of f", fix="torch.where(condition, h(t - a), h(t - b))",
@@ -196,10 +197,12 @@ def _parts(prepared: Prepared, p: Sequence[torch.Tensor], captured: Sequence[tor
     return tuple(found)
 
 
+def _numbers(tolerance: Any) -> Any:
+    return functorch.numbers(tolerance) if isinstance(tolerance, torch.Tensor) else tolerance
+
+
 def _names(prob: DDEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
     """What the user calls each parameter."""
     known = {id(x): name for f in (prob.h, prob.f) for name, x in _reach(f).items()}
     own = leaf_names(prob.p, "p") if prob.p is not None else []
     return own + [known.get(id(x), f"captured tensor {i}") for i, x in enumerate(captured)]
-
-

@@ -37,8 +37,9 @@ class DDEProblem:
         p: parameters, a pytree of floating tensors, given to f and to h. Parameters of modules and tensors that f and
             h capture need not be here: they are found, and get their gradients, by themselves.
 
-    Solved by `MethodOfSteps` of an ODE solver, in Julia: an ODE solver given to `solve` alone is taken so. `solve` takes
-    `saveat`, `reltol`, `abstol`, `sensealg` (`CollocationAdjoint`), `engine`, `route`, `dt`, `dtmax` and `maxiters`.
+    Solved by `MethodOfSteps` of an ODE solver, in Julia: an ODE solver given to `solve` alone is taken so. `solve`
+    takes `saveat`, `reltol`, `abstol`, `sensealg` (`CollocationAdjoint`), `engine`, `route`, `dt`, `dtmax` and
+    `maxiters`.
 
     Raises:
         InvalidInputError: an integer, NaN or infinite u0 or p; t0 == t1; f or h that cannot be called; constants for h
@@ -49,8 +50,8 @@ class DDEProblem:
         UnsupportedError: a time asked for depends on another delayed state; the embedded engine, which has no library
         for delays; second derivatives and torch.func transforms. TraceError, SolveError: as of `solve`.
 
-    Reference: Bellen and Zennaro, "Numerical Methods for Delay Differential Equations", Oxford (2003); Mackey and Glass,
-    "Oscillation and chaos in physiological control systems", Science 197 (1977), for the example.
+    Reference: Bellen and Zennaro, "Numerical Methods for Delay Differential Equations", Oxford (2003); for the example
+    Mackey and Glass, "Oscillation and chaos in physiological control systems", Science 197 (1977).
 
     Example:
         >>> import torch, pysciml as ps
