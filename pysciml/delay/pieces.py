@@ -224,7 +224,7 @@ def _scalar(time: Any, like: torch.Tensor) -> torch.Tensor:
 def _flat(out: Any, layout: Layout, name: str) -> torch.Tensor:
     """What f or h returned as one vector, leaves in the order of the state's; a dict may come in any order."""
     ordered: list[Any] = [None] * len(layout.shapes)
-    fits = _match(layout.build(list(range(len(ordered)))), out, ordered)
+    fits = _match(pytree.tree_unflatten(list(range(len(ordered))), layout.spec), out, ordered)
     if not fits or any(tuple(x.shape) != shape for x, shape in zip(ordered, layout.shapes, strict=True)):
         raise InvalidInputError(
             f"{name} must return the structure and shapes of u0.", got=_sketch(out),

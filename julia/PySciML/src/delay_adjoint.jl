@@ -247,13 +247,17 @@ function cross_start!(s::Sweep{T}, j, l, from_past) where {T}
     return nothing
 end
 
+"""As many nodes that states inside a step are as good as those of a solver of that order, whose steps are taken."""
+stages_for(order) = clamp(order + 1, 4, 10)
+
 """
     adjoint_delay!(du0, dp, dt0, run, stages, moving, ts, cotangents)
 
-The gradients of sum(cotangents .* states at ts) in u0, p and t0. Returns the number of steps of the sweep.
+The gradients of sum(cotangents .* states at ts) in u0, p and t0, with `stages` nodes in a step; 0 for as many as the
+solver's order asks for. Returns the number of steps of the sweep.
 """
 function adjoint_delay!(du0, dp, dt0, run::DelayRun{S, T}, stages, moving, ts, cotangents) where {S, T}
-    s = Sweep(run, stages, moving)
+    s = Sweep(run, stages == 0 ? stages_for(run.order) : stages, moving)
     foreach((t, c) -> spread!(s, t, c; last = true), ts, eachcol(cotangents))
     sweep!(s)
     slope!(view(s.nodes.slopes, :, 1, 1), s, s.track.t0)
