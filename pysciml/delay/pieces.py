@@ -121,35 +121,21 @@ class _Part(Padded):
         """`Padded` would keep them."""
 
 
-class Pieces:
-    """The three functions, each as a right-hand side, whose state and results are as many numbers.
+class Pieces(NamedTuple):
+    """The three functions, each as a right-hand side, whose state and results are as many numbers: see above."""
 
-    Attributes:
-        n: size of the state. slope, lags, past: see above.
-    """
-
-    def __init__(self, prob: DDEProblem, calls: int):
-        layout, f, h = prob.inputs.u_layout, prob.f, prob.h
-        n = self.n = layout.size
-        self.slope = _Part(Slope(f, layout, calls), n * (1 + calls), n, f)
-        self.lags = _Part(Lags(f, layout, calls), n, calls, f)
-        self.past = _Part(Past(h, layout), n, n, h)
-
-    def __iter__(self) -> Iterator[Padded]:
-        return iter((self.slope, self.lags, self.past))
+    slope: _Part
+    lags: _Part
+    past: _Part
 
 
-class _Known(NamedTuple):
-    facts: tuple
-    h: weakref.ref
-    pieces: Pieces
-
-
-_known: weakref.WeakKeyDictionary[Any, _Known] = weakref.WeakKeyDictionary()
+# Those made before, by f and by h, so that one look tells whether they still do what they did.
+_of_f: weakref.WeakKeyDictionary[Any, tuple[tuple, _Part, _Part]] = weakref.WeakKeyDictionary()
+_of_h: weakref.WeakKeyDictionary[Any, tuple[tuple, _Part]] = weakref.WeakKeyDictionary()
 
 
 def pieces(prob: DDEProblem, anew: bool = False) -> Pieces:
-    """The three functions of a problem; those made before of the same f and h, so that a look tells they are the same.
+    """The three functions of a problem.
 
     Args:
         anew: whether to make them anew, where f has asked for another number of states than it did.
@@ -158,14 +144,28 @@ def pieces(prob: DDEProblem, anew: bool = False) -> Pieces:
         InvalidInputError: f never asks for the past, or for something that is no time.
         UnsupportedError: a time depends on another past state.
     """
-    lent = _can_be_lent(prob.f) and _can_be_lent(prob.h)
-    known = _known.get(prob.f) if lent and not anew else None
-    if known is not None and known.facts == prob.inputs.facts and known.h() is prob.h:
-        return known.pieces
-    made = Pieces(prob, _count(prob))
-    if lent:
-        _known[prob.f] = _Known(prob.inputs.facts, weakref.ref(prob.h), made)
-    return made
+    layout, facts, f, h = prob.inputs.u_layout, prob.inputs.facts, prob.f, prob.h
+    n = layout.size
+
+    def of_f() -> tuple[_Part, _Part]:
+        calls = _count(prob)
+        slope = _Part(Slope(f, layout, calls), n * (1 + calls), n, f)
+        return slope, _Part(Lags(f, layout, calls), n, calls, f)
+
+    def of_h() -> tuple[_Part]:
+        return (_Part(Past(h, layout), n, n, h),)
+
+    slope, lags = _remembered(_of_f, f, facts, of_f, anew)
+    return Pieces(slope, lags, *_remembered(_of_h, h, facts, of_h))
+
+
+def _remembered(known: Any, f: Any, facts: tuple, make: Callable[[], tuple], anew: bool = False) -> tuple:
+    if not _can_be_lent(f):
+        return make()
+    found = known.get(f)
+    if anew or found is None or found[0] != facts:
+        known[f] = found = (facts, *make())
+    return found[1:]
 
 
 def _count(prob: DDEProblem) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
 from collections.abc import Sequence
@@ -70,7 +71,7 @@ def solve_delay(
     reltol, abstol = tolerances(alike, reltol, abstol)
     method = _method(alg, reltol)
     _check_method(method, reltol, abstol, dt)
-    ts, (made, prepared) = save_times(alike, saveat), _prepared(prob, route)
+    ts, prepared = save_times(alike, saveat), _prepared(prob, route)
     if method.alg.autonomous and hasattr(prepared[0][1], "graph"):
         check_time(method.alg, True)  # the times that f asks for depend on t
     captured = list({id(x): x for program, _ in prepared for x in program.captured}.values())
@@ -80,7 +81,7 @@ def solve_delay(
         sensealg=sensealg or CollocationAdjoint(), reltol=_numbers(reltol), abstol=_numbers(abstol), kind="dde",
         parts=_parts(prepared, prob.inputs.p, captured), dt=dt, dtmax=dtmax, maxiters=maxiters,
     )  # fmt: skip
-    n, m = made.n, sum(map(count, [*prob.inputs.p, *captured]))
+    n, m = prob.inputs.u_layout.size, sum(map(count, [*prob.inputs.p, *captured]))
     names = functools.partial(_names, prob, captured)
     call = autograd.Call(_engine(), autograd.Sizes(n, m), request, prob.inputs.u[0].dtype, len(prob.inputs.u), names)
     return _solution(prob, call, ts, leaves)
@@ -146,15 +147,12 @@ def _check_method(method: MethodOfSteps, reltol: Any, abstol: Any, dt: float | N
                                 fix="pysciml.solve(prob, alg, dt=0.01)")  # fmt: skip
 
 
-def _prepared(prob: DDEProblem, route: str | None) -> tuple[Pieces, Prepared]:
-    """The three functions of the problem, and of each the program and the right-hand side."""
-    made = pieces(prob)
+def _prepared(prob: DDEProblem, route: str | None) -> Prepared:
+    """The program and the right-hand side of each of the problem's three functions."""
+    with contextlib.suppress(OtherCallsError):
+        return _prepare(prob, pieces(prob), route)
     try:
-        return made, _prepare(prob, made, route)
-    except OtherCallsError:
-        made = pieces(prob, anew=True)
-    try:
-        return made, _prepare(prob, made, route)
+        return _prepare(prob, pieces(prob, anew=True), route)
     except OtherCallsError:
         raise InvalidInputError(
             "f asks for another number of past states at each call.", got="h called in a branch or a random loop",
