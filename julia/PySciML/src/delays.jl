@@ -107,7 +107,7 @@ function told_apart(d::Delayed{T}, u0, t0, t1) where {T}
     first, others = lags(0, 0), (lags(0.618, 0.01), lags(0.271, -0.013))
     slack = 16 * eps(max(abs(t0), abs(t1)))
     same(l) = all(other -> abs(other[l] - first[l]) <= slack, others)
-    constant = [first[l] for l in 1:(d.k) if same(l) && first[l] != 0]
+    constant = [first[l] for l in 1:(d.k) if same(l) && first[l] * sign(t1 - t0) > 0]
     return unique(constant), [Lag(d, l) for l in 1:(d.k) if !same(l)]
 end
 

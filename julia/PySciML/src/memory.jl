@@ -139,6 +139,7 @@ end
 from 0 on, in a table. The numbers are as of `solve_at!`.
 """
 function solve_delay_at!(table::Int, n, k, alg, models...)
+    collect_some()
     all = Table(table)
     out, numbers, u0, p, ts, abstols, reltols = ntuple(i -> at(all, Float64, i), 7)
     places = ntuple(i -> at(all, Int, 7 + i) .+ 1, 3)

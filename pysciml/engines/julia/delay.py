@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from pysciml.algorithms import MethodOfSteps
+from pysciml.algorithms import MethodOfSteps, Tsit5
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, julia_algorithm
@@ -16,6 +16,7 @@ from pysciml.engines.julia.engine import _check_finite, called, counted
 from pysciml.engines.julia.errors import JuliaError
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.base import CompiledRHS
+from pysciml.sensitivity import GaussAdjoint
 from pysciml.solution import Stats
 
 _FUTURE = re.compile(r"PySciML\.Future: (\S+) (\S+)")
@@ -77,7 +78,8 @@ def slopes(request: Request, trajectory: Trajectory) -> np.ndarray:
 
 def _models(request: Request, *kinds: tuple[str, ...]) -> list[Any]:
     """Julia's models of the three parts, each with at least these of its own parts compiled."""
-    each = (request._replace(rhs=part.rhs, program=part.program, parts=()) for part in request.parts)
+    plain = request._replace(parts=(), alg=Tsit5(), sensealg=GaussAdjoint())  # not sparse: each is padded with zeros
+    each = (plain._replace(rhs=part.rhs, program=part.program) for part in request.parts)
     return [bridge.model(part, these) for part, these in zip(each, kinds, strict=True)]
 
 
