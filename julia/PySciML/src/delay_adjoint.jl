@@ -50,8 +50,8 @@ function pull!(gradient, pull::Pull, v, x, t, factor = true)
     fill!(pull.v, 0)
     copyto!(pull.v, v)
     pull.piece(pull.out, pull.v, x, t)
-    for (i, place) in enumerate(pull.place)
-        gradient[place] += factor * pull.out[i]
+    for i in eachindex(pull.place)
+        gradient[pull.place[i]] += factor * pull.out[i]
     end
     return nothing
 end
@@ -80,6 +80,9 @@ struct Sweep{T}
     w::Vector{T}
     c::Vector{T}
     turns::Matrix{T}
+    turned::Vector{T}
+    M::Matrix{T}
+    μ::Vector{T}
     moving::Bool
     jumping::Bool
 end
@@ -92,7 +95,8 @@ function Sweep(run::DelayRun{S, T}, stages, moving) where {S, T}
     return Sweep{T}(n, k, method, track, d, copy(d), map(Pull, run.models, own, run.places),
         Piece(:jac, lags, own[2]), Piece(:tgrad, lags, own[2]), Piece(:tgrad, past, own[3]), mesh,
         zeros(T, n, length(mesh)), zeros(T, n, stages, length(mesh) - 1), zeros(T, length(p)), Ref(zero(T)),
-        Nodes{T}(n, k, stages), zeros(T, stages), zeros(T, n), zeros(T, lags.n, lags.n), moving,
+        Nodes{T}(n, k, stages), zeros(T, stages), zeros(T, n), zeros(T, lags.n, lags.n), zeros(T, k),
+        zeros(T, n * stages, n * stages), zeros(T, n * stages), moving,
         run.past(nothing, track.t0) != run.sol.prob.u0)
 end
 
@@ -138,11 +142,13 @@ end
 function look!(s::Sweep, i, t)
     n, d, nodes = s.n, s.d, s.nodes
     s.track.state(s.c, t)
-    nodes.t[i], nodes.z[:, i] = t, gather!(d, s.track, s.c, nothing, t)
-    nodes.times[:, i] .= view(d.times, 1:(s.k))
+    nodes.t[i] = t
+    copyto!(view(nodes.z, :, i), gather!(d, s.track, s.c, nothing, t))
+    copyto!(view(nodes.times, :, i), view(d.times, 1:(s.k)))
     d.jac(d.square, d.z, t)
-    nodes.A[:, :, i] .= view(d.square, 1:n, 1:n)
-    nodes.B[:, :, i] .= view(d.square, 1:n, (n + 1):(n * (1 + s.k)))
+    for b in 1:(n * (1 + s.k)), a in 1:n
+        b <= n ? (nodes.A[a, b, i] = d.square[a, b]) : (nodes.B[a, b - n, i] = d.square[a, b])
+    end
     s.moving && turn!(s, i, t)
     return nothing
 end
@@ -153,26 +159,30 @@ function turn!(s::Sweep, i, t)
     s.lag_jac(s.turns, s.d.x, t)
     for l in 1:(s.k)
         slope_of_past!(view(nodes.slopes, :, l, i), s, nodes.times[l, i])
-        nodes.turns[:, l, i] .= view(s.turns, l, 1:n)
-        along = view(nodes.B, :, ((l - 1) * n + 1):(l * n), i) * view(nodes.slopes, :, l, i)
-        mul!(view(nodes.A, :, :, i), along, transpose(view(nodes.turns, :, l, i)), true, true)
+        copyto!(view(nodes.turns, :, l, i), view(s.turns, l, 1:n))
+        for a in 1:n
+            along = sum(nodes.B[a, n * (l - 1) + b, i] * nodes.slopes[b, l, i] for b in 1:n)
+            for b in 1:n
+                nodes.A[a, b, i] += along * nodes.turns[b, l, i]
+            end
+        end
     end
     return nothing
 end
 
-block(s::Sweep, i, l) = view(s.nodes.B, :, ((l - 1) * s.n + 1):(l * s.n), i)
-
-"""The matrix of a step: what its slopes are, less what they make of each other."""
-function matrix(s::Sweep{T}, t, h) where {T}
-    n, stages = s.n, length(s.method.c)
-    M = Matrix{T}(LinearAlgebra.I, n * stages, n * stages)
-    part(i, m) = view(M, ((i - 1) * n + 1):(i * n), ((m - 1) * n + 1):(m * n))
+"""The matrix of a step from t on: what its slopes are, less what they make of each other."""
+function matrix!(s::Sweep, t, h)
+    n, M, stages, nodes = s.n, s.M, length(s.method.c), s.nodes
     for i in 1:stages
-        foreach(m -> part(i, m) .-= h .* s.method.A[i, m] .* view(s.nodes.A, :, :, i), 1:stages)
+        for m in 1:stages, b in 1:n, a in 1:n
+            M[n * (i - 1) + a, n * (m - 1) + b] = (i == m && a == b) - h * s.method.A[i, m] * nodes.A[a, b, i]
+        end
         for l in 1:(s.k)
-            later(s.track, s.nodes.times[l, i], t) || continue
-            weights!(s.w, s.method, (s.nodes.times[l, i] - t) / h)
-            foreach(m -> part(i, m) .-= (h * s.w[m]) .* block(s, i, l), 1:stages)
+            later(s.track, nodes.times[l, i], t) || continue
+            weights!(s.w, s.method, (nodes.times[l, i] - t) / h)
+            for m in 1:stages, b in 1:n, a in 1:n
+                M[n * (i - 1) + a, n * (m - 1) + b] -= h * s.w[m] * nodes.B[a, n * (l - 1) + b, i]
+            end
         end
     end
     return M
@@ -180,38 +190,66 @@ end
 
 """Takes the cotangents of a step's end and of its slopes to its start, to earlier steps and to the parameters."""
 function step_back!(s::Sweep, j)
-    t, h = s.mesh[j], s.mesh[j + 1] - s.mesh[j]
-    for i in eachindex(s.method.c)
+    n, t, h, stages = s.n, s.mesh[j], s.mesh[j + 1] - s.mesh[j], length(s.method.c)
+    for i in 1:stages
         look!(s, i, t + s.method.c[i] * h)
-        view(s.K, :, i, j) .+= (h * s.method.b[i]) .* view(s.y, :, j + 1)
+        for a in 1:n
+            s.μ[n * (i - 1) + a] = s.K[a, i, j] + h * s.method.b[i] * s.y[a, j + 1]
+        end
     end
-    view(s.y, :, j) .+= view(s.y, :, j + 1)
-    μ = view(s.K, :, :, j)
-    μ .= reshape(ldiv!(transpose(lu!(matrix(s, t, h))), vec(copy(μ))), size(μ))
-    foreach(i -> distribute!(s, i, j, μ[:, i]), eachindex(s.method.c))
+    for a in 1:n
+        s.y[a, j] += s.y[a, j + 1]
+    end
+    ldiv!(transpose(lu!(matrix!(s, t, h))), s.μ)
+    foreach(i -> distribute!(s, i, j), 1:stages)
     return nothing
 end
 
-"""Distributes the cotangent μ of the slope at the i-th node of a step."""
-function distribute!(s::Sweep, i, j, μ)
-    nodes, z = s.nodes, view(s.nodes.z, :, i)
-    mul!(view(s.y, :, j), transpose(view(nodes.A, :, :, i)), μ, true, true)
-    pull!(s.gradient, s.pulls[1], μ, nodes.z[:, i], nodes.t[i])
-    turned = zeros(eltype(μ), s.k)
-    for l in 1:(s.k)
-        c, time = transpose(block(s, i, l)) * μ, nodes.times[l, i]
-        turned[l] = dot(view(nodes.slopes, :, l, i), c)
-        if later(s.track, s.track.t0, time)
-            pull!(s.gradient, s.pulls[3], c, s.track.past.x, time)
-        elseif later(s.track, time, s.mesh[j])
-            view(s.y, :, j) .+= c  # the rest is in the step's own matrix
-        else
-            spread!(s, time, c)
+"""out = the columns of `from` on, of a matrix at the i-th node, each times the cotangent μ of the slope there."""
+function times_matrix!(out, s::Sweep, matrix, from, i)
+    for b in 1:(s.n)
+        out[b] = 0
+        for a in 1:(s.n)
+            out[b] += matrix[a, from + b, i] * s.μ[s.n * (i - 1) + a]
         end
     end
+    return out
+end
+
+"""Distributes the cotangent of the slope at the i-th node of a step."""
+function distribute!(s::Sweep, i, j)
+    n, nodes, c = s.n, s.nodes, s.c
+    times_matrix!(c, s, nodes.A, 0, i)
+    add_to_state!(s, j, c)
+    copyto!(s.d.z, view(nodes.z, :, i))
+    pull!(s.gradient, s.pulls[1], view(s.μ, (n * (i - 1) + 1):(n * i)), s.d.z, nodes.t[i])
+    for l in 1:(s.k)
+        times_matrix!(c, s, nodes.B, n * (l - 1), i)
+        s.turned[l] = s.moving ? dot(view(nodes.slopes, :, l, i), c) : zero(eltype(c))
+        to_past!(s, j, nodes.times[l, i], c)
+    end
     if s.moving
-        copyto!(s.d.x, view(z, 1:(s.n)))
-        pull!(s.gradient, s.pulls[2], turned, s.d.x, nodes.t[i])
+        copyto!(s.d.x, 1, s.d.z, 1, n)
+        pull!(s.gradient, s.pulls[2], s.turned, s.d.x, nodes.t[i])
+    end
+    return nothing
+end
+
+function add_to_state!(s::Sweep, j, c)
+    for a in 1:(s.n)
+        s.y[a, j] += c[a]
+    end
+    return nothing
+end
+
+"""Adds the cotangent of a state that the j-th step asks for: it is before the start, in the step, or in one before."""
+function to_past!(s::Sweep, j, time, c)
+    if later(s.track, s.track.t0, time)
+        pull!(s.gradient, s.pulls[3], c, s.track.past.x, time)
+    elseif later(s.track, time, s.mesh[j])
+        add_to_state!(s, j, c)  # the rest is in the step's own matrix
+    else
+        spread!(s, time, c)
     end
     return nothing
 end
