@@ -161,26 +161,22 @@ def _prepared(prob: DDEProblem, route: str | None) -> Prepared:
 
 
 def _prepare(prob: DDEProblem, made: Pieces, route: str | None) -> Prepared:
+    flat = torch.cat([x.detach().reshape(-1) for x in prob.inputs.u])
+    examples = [flat.repeat(-(-part.n // flat.numel()))[: part.n] for part in made]  # u0 as often as it is in there
     if route == "callback":
-        return [_called_back(prob, part) for part in made]
+        return list(map(functools.partial(_called_back, prob), made, examples))
     try:
-        return [prepare_for(part, prob.tspan[0], Inputs.of(_example(prob, part), prob.p)) for part in made]
+        return [prepare_for(f, prob.tspan[0], Inputs.of(z, prob.p)) for f, z in zip(made, examples, strict=True)]
     except TraceError as refusal:
         if route == "compiled":
             raise
         warnings.warn(f"f or h cannot be compiled, so they are called back from Julia, which is slower:\n{refusal}",
                       PySciMLWarning, stacklevel=6)  # fmt: skip
-        return [_called_back(prob, part) for part in made]
+        return list(map(functools.partial(_called_back, prob), made, examples))
 
 
-def _called_back(prob: DDEProblem, part: Any) -> tuple[Any, Any]:
-    return callback.prepare_callback(SimpleNamespace(f=part, u0=_example(prob, part), tspan=prob.tspan, p=prob.p))
-
-
-def _example(prob: DDEProblem, part: Any) -> torch.Tensor:
-    """A state of a part: u0 as often as it is in there."""
-    flat = torch.cat([x.detach().reshape(-1) for x in prob.inputs.u])
-    return flat.repeat(-(-part.n // flat.numel()))[: part.n]
+def _called_back(prob: DDEProblem, f: Any, z: torch.Tensor) -> tuple[Any, Any]:
+    return callback.prepare_callback(SimpleNamespace(f=f, u0=z, tspan=prob.tspan, p=prob.p))
 
 
 def _parts(prepared: Prepared, p: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]) -> tuple[RequestPart, ...]:
