@@ -12,6 +12,7 @@ import torch
 
 import pysciml as ps
 from benchmarks.from_julia import timed
+from pysciml.engines.select import engine_name
 
 TOLERANCE, REPEATS = 1e-6, 200
 TIMES = torch.linspace(0.5, 100.0, 200, dtype=torch.float64)
@@ -85,6 +86,9 @@ def gradient() -> torch.Tensor:
 
 
 def main() -> None:
+    if engine_name() != "julia":
+        print("needs Julia")
+        return
     torch.set_num_threads(1)
     by_hand = ByHand()
     apart = (solve(PARAMETERS) - by_hand()).abs().max().item()
