@@ -9,8 +9,9 @@ from pysciml.algorithms import Algorithm
 from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
+from pysciml.delay import solve_delay
 from pysciml.errors import InvalidInputError
-from pysciml.problems import BVProblem, ODEProblem, SDEProblem, SteadyStateProblem
+from pysciml.problems import BVProblem, DDEProblem, ODEProblem, SDEProblem, SteadyStateProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve_ode import solve_ode
 from pysciml.steady import solve_steady
@@ -21,6 +22,7 @@ from pysciml.under_compile import graph_break
 _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (ODEProblem, solve_ode),
     (SDEProblem, solve_sde),
+    (DDEProblem, solve_delay),
     (SteadyStateProblem, solve_steady),
     (BVProblem, solve_boundary),
 )
@@ -67,7 +69,8 @@ def solve(
         callback: events, one or several: `ContinuousCallback`, `VectorContinuousCallback`, `DiscreteCallback`,
             `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
             that an event terminates ends with its time and the state after it.
-        sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
+        sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager, `CollocationAdjoint`
+            with delays.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.

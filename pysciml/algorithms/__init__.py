@@ -48,6 +48,7 @@ from pysciml.algorithms.boundary import Collocation4 as Collocation4
 from pysciml.algorithms.boundary import MultiShooting as MultiShooting
 from pysciml.algorithms.boundary import Shooting as Shooting
 from pysciml.algorithms.boundary import ShootingMethod as ShootingMethod
+from pysciml.algorithms.delay import MethodOfSteps as MethodOfSteps
 from pysciml.algorithms.explicit_rk import BS3 as BS3
 from pysciml.algorithms.explicit_rk import BS5 as BS5
 from pysciml.algorithms.explicit_rk import DP5 as DP5

@@ -21,6 +21,7 @@ PROBLEMS = {
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
     "steady_state": ("a SteadyStateProblem, 0 = f(u)", "CVODE_BDF"),
     "boundary": ("a BVProblem or a TwoPointBVProblem, du/dt = f(t, u) with conditions at several times", "CVODE_BDF"),
+    "dde": ("a DDEProblem, du/dt = f(t, u, h) with states of the past", "Tsit5"),
 }
 
 
@@ -127,7 +128,7 @@ _WRAPPED = {
 _OF_TIME = tuple(name for name in PROBLEMS if name not in ("steady_state", "boundary"))
 # The kinds of problems that a method takes which is made for one of them.
 _TAKEN = {"ode": _OF_TIME, "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
-          "split": ("split",), "steady_state": ("steady_state",), "boundary": ("boundary",)}  # fmt: skip
+          "split": ("split",), "dde": ("dde",), "steady_state": ("steady_state",), "boundary": ("boundary",)}  # fmt: skip
 
 
 def check_problem(alg: Algorithm, kind: str = "ode") -> None:

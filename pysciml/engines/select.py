@@ -141,8 +141,9 @@ _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, Backs
 
 _ALL_FIVE = ("ode", "boundary")
 _OF_STEPS = ("compiled, callback", "DirectAdjoint")
-_OTHERS = ("sde", "steady_state", "boundary")  # which other problems than those of ODEs are
+_OTHERS = ("sde", "dde", "steady_state", "boundary")  # which other problems than those of ODEs are
 _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
+_BY_STEPS = ("compiled, callback", "CollocationAdjoint")
 
 
 def _in_julia(alg: type[Algorithm]) -> str:
@@ -150,12 +151,19 @@ def _in_julia(alg: type[Algorithm]) -> str:
     return alg.package or ("by its ODE solver" if alg.embedded == "ode" else "no")
 
 
+def _offered(alg: type[Algorithm]) -> tuple[str, str]:
+    """The routes and the gradients of an algorithm that only Julia has."""
+    if alg.problem == "dde":
+        return _BY_STEPS
+    return _BY_RESIDUAL if alg.residual else _JULIA if alg.problem in _ALL_FIVE else _NO_FORWARD
+
+
 def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts
-    and those that take the residual.
+    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts,
+    those that take the residual and those for delays.
 
     Example:
         >>> import pysciml as ps
@@ -170,7 +178,7 @@ def capabilities() -> Capabilities:
         if a.problem == "sde" and package != "no":
             route, gradients = _OF_STEPS
         elif a.embedded is None and package != "no":
-            route, gradients = _BY_RESIDUAL if a.residual else _JULIA if a.problem in _ALL_FIVE else _NO_FORWARD
+            route, gradients = _offered(a)
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

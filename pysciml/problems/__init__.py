@@ -2,6 +2,7 @@
 
 from pysciml.problems.boundary import BVProblem as BVProblem
 from pysciml.problems.boundary import TwoPointBVProblem as TwoPointBVProblem
+from pysciml.problems.delay import DDEProblem as DDEProblem
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.noise import NoisePath as NoisePath
