@@ -9,7 +9,8 @@ from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
-from pysciml.problems import ODEProblem, SDEProblem
+from pysciml.jumps import solve_jump
+from pysciml.problems import JumpProblem, ODEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
@@ -17,7 +18,11 @@ from pysciml.stochastic import solve_sde
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = ((ODEProblem, solve_ode), (SDEProblem, solve_sde))
+_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
+    (ODEProblem, solve_ode),
+    (SDEProblem, solve_sde),
+    (JumpProblem, solve_jump),
+)
 
 
 @graph_break

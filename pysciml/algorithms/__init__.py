@@ -95,6 +95,15 @@ from pysciml.algorithms.imex import SBDF4 as SBDF4
 from pysciml.algorithms.imex import IMEXEuler as IMEXEuler
 from pysciml.algorithms.imex import IMEXEulerARK as IMEXEulerARK
 from pysciml.algorithms.julia import JuliaAlgorithm as JuliaAlgorithm
+from pysciml.algorithms.jump import NRM as NRM
+from pysciml.algorithms.jump import RSSA as RSSA
+from pysciml.algorithms.jump import RSSACR as RSSACR
+from pysciml.algorithms.jump import Direct as Direct
+from pysciml.algorithms.jump import DirectCR as DirectCR
+from pysciml.algorithms.jump import JumpAlgorithm as JumpAlgorithm
+from pysciml.algorithms.jump import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
+from pysciml.algorithms.jump import SortingDirect as SortingDirect
+from pysciml.algorithms.jump import TauLeaping as TauLeaping
 from pysciml.algorithms.low_storage_rk import CFRLDDRK64 as CFRLDDRK64
 from pysciml.algorithms.low_storage_rk import CKLLSRK43_2 as CKLLSRK43_2
 from pysciml.algorithms.low_storage_rk import CKLLSRK54_3C_3R as CKLLSRK54_3C_3R

@@ -19,6 +19,7 @@ PROBLEMS = {
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
+    "jump": ("a JumpProblem, counts that change by events at random times", "Tsit5"),
 }
 
 
@@ -84,6 +85,7 @@ def _documented(cls: type[Algorithm]) -> str | None:
     options = "" if "Args:" in own else next((d[d.index("Args:") :].rstrip() for d in families if "Args:" in d), "")
     steps = "" if cls.adaptive else ", fixed step `dt`"
     order = f"orders up to {cls.order}" if cls.variable_order else f"order {cls.order}"
+    order = "exact" if getattr(cls, "exact", False) else order
     facts = f"{cls.package or ('torchsde' if cls.problem == 'sde' else 'torchdiffeq')}, {order}{steps}."
     return "\n\n    ".join(part for part in (own, options, facts, f"Reference: {cls.reference}") if part)
 

@@ -2,6 +2,8 @@
 
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
+from pysciml.problems.jump import JumpProblem as JumpProblem
+from pysciml.problems.mass_action import MassAction as MassAction
 from pysciml.problems.noise import NoisePath as NoisePath
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
