@@ -225,6 +225,9 @@ from pysciml.algorithms import RadauIIA5 as RadauIIA5
 from pysciml.algorithms import RadauIIA9 as RadauIIA9
 from pysciml.algorithms import Ralston as Ralston
 from pysciml.algorithms import Ralston4 as Ralston4
+from pysciml.algorithms import RandomEM as RandomEM
+from pysciml.algorithms import RandomHeun as RandomHeun
+from pysciml.algorithms import RandomTamedEM as RandomTamedEM
 from pysciml.algorithms import RDPK3Sp35 as RDPK3Sp35
 from pysciml.algorithms import RDPK3Sp49 as RDPK3Sp49
 from pysciml.algorithms import RDPK3Sp510 as RDPK3Sp510
@@ -313,6 +316,7 @@ from pysciml.problems import JumpProblem as JumpProblem
 from pysciml.problems import MassAction as MassAction
 from pysciml.problems import NoisePath as NoisePath
 from pysciml.problems import ODEProblem as ODEProblem
+from pysciml.problems import RODEProblem as RODEProblem
 from pysciml.problems import SDEProblem as SDEProblem
 from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems import SplitODEProblem as SplitODEProblem

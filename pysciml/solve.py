@@ -10,17 +10,18 @@ from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.errors import InvalidInputError
 from pysciml.jumps import solve_jump
-from pysciml.problems import JumpProblem, ODEProblem, SDEProblem
+from pysciml.problems import JumpProblem, ODEProblem, RODEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
-from pysciml.stochastic import solve_sde
+from pysciml.stochastic import solve_rode, solve_sde
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
 _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (ODEProblem, solve_ode),
     (SDEProblem, solve_sde),
+    (RODEProblem, solve_rode),
     (JumpProblem, solve_jump),
 )
 

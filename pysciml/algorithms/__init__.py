@@ -150,6 +150,10 @@ from pysciml.algorithms.nystrom import FineRKN5 as FineRKN5
 from pysciml.algorithms.nystrom import Nystrom4 as Nystrom4
 from pysciml.algorithms.nystrom import Nystrom4VelocityIndependent as Nystrom4VelocityIndependent
 from pysciml.algorithms.nystrom import Nystrom5VelocityIndependent as Nystrom5VelocityIndependent
+from pysciml.algorithms.random import RandomAlgorithm as RandomAlgorithm
+from pysciml.algorithms.random import RandomEM as RandomEM
+from pysciml.algorithms.random import RandomHeun as RandomHeun
+from pysciml.algorithms.random import RandomTamedEM as RandomTamedEM
 from pysciml.algorithms.rosenbrock import GRK4A as GRK4A
 from pysciml.algorithms.rosenbrock import GRK4T as GRK4T
 from pysciml.algorithms.rosenbrock import ROS2 as ROS2

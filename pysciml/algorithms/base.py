@@ -19,6 +19,7 @@ PROBLEMS = {
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
+    "rode": ("a RODEProblem, du/dt = f(t, u, W)", "Tsit5"),
     "jump": ("a JumpProblem, counts that change by events at random times", "Tsit5"),
 }
 

@@ -17,7 +17,8 @@ class PathsRequest(NamedTuple):
     """N paths of one equation.
 
     Attributes:
-        drift, diffusion: both parts. blocks: how noise enters, as of `SDEProblem.blocks`.
+        drift, diffusion: both parts; of a random ODE no diffusion, and the noise follows the state of the drift.
+        blocks: how noise enters, as of `SDEProblem.blocks`.
         u0: (N, n) or (1, n) states at t0. p: (N, m) or (1, m) parameters. seeds: (N,) of the paths, not zero.
         t0, t1: the span, forwards. ts: (k,) times to save at, increasing.
         noise: (times, W, Z) of a given path, W (N or 1, k, motions) and Z like it or without rows; or None.
@@ -26,7 +27,7 @@ class PathsRequest(NamedTuple):
     """
 
     drift: RequestPart
-    diffusion: RequestPart
+    diffusion: RequestPart | None
     blocks: tuple[int, int, int]
     u0: np.ndarray
     p: np.ndarray

@@ -15,16 +15,17 @@ from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
 from pysciml.jumps import solve_jump, solve_jumps
-from pysciml.problems import EnsembleProblem, JumpProblem, SDEProblem
+from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import check_options
-from pysciml.stochastic import solve_paths, solve_sde
+from pysciml.stochastic import solve_paths, solve_rode, solve_rodes, solve_sde
 from pysciml.under_compile import graph_break
 
 # Problems whose members differ in what is random: who solves one, whose arguments are its options, and who solves many.
 _RANDOM: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
     SDEProblem: (solve_sde, solve_paths),
+    RODEProblem: (solve_rode, solve_rodes),
     JumpProblem: (solve_jump, solve_jumps),
 }
 

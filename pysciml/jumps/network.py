@@ -68,7 +68,8 @@ def prepare(prob: JumpProblem, route: str | None) -> Network:
 def _called_back(prob: JumpProblem, padded: Padded, u: torch.Tensor) -> Network:
     program, rhs = prepare_callback(SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p))
     everything = np.ones((prob.channels, prob.u0.numel()), np.int64)
-    timed = not np.array_equal(*(rhs.f(t, u.cpu().numpy(), _values(prob, program.captured)) for t in prob.span))
+    first, last = (rhs.f(t, u.cpu().numpy(), _values(prob, program.captured)) for t in prob.span)
+    timed = not np.array_equal(first, last)
     return Network(RequestPart(rhs, program, np.zeros(0, np.int64)), None, program.captured, everything, timed)
 
 

@@ -7,6 +7,7 @@ from pysciml.problems.mass_action import MassAction as MassAction
 from pysciml.problems.noise import NoisePath as NoisePath
 from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
+from pysciml.problems.random import RODEProblem as RODEProblem
 from pysciml.problems.stochastic import SDEProblem as SDEProblem
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem

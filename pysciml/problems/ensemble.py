@@ -10,10 +10,11 @@ from torch.utils import _pytree as pytree
 from pysciml.errors import InvalidInputError
 from pysciml.problems.jump import JumpProblem
 from pysciml.problems.ode import ODEProblem
+from pysciml.problems.random import RODEProblem
 from pysciml.problems.stochastic import SDEProblem
 from pysciml.rhs.parameters import as_floating, leaf_names
 
-RANDOM = (SDEProblem, JumpProblem)
+RANDOM = (SDEProblem, RODEProblem, JumpProblem)
 
 
 @dataclass(frozen=True, eq=False)

@@ -83,7 +83,8 @@ class JumpProblem:
         object.__setattr__(self, "u0", self.as_state(self.u0))
         if self.u0.dim() != 1 or self.u0.numel() == 0:
             raise InvalidInputError("the state of a jump process is a vector.",
-                                    got=f"u0 of shape {list(self.u0.shape)}", expected="(n,)", fix="u0=u0.reshape(-1)")  # fmt: skip
+                                    got=f"u0 of shape {list(self.u0.shape)}", expected="(n,)",
+                                    fix="u0=u0.reshape(-1)")  # fmt: skip
         object.__setattr__(self, "changes", _changes(self.changes, self.u0))
         object.__setattr__(self, "tspan", _check_tspan(self.tspan))
         if self.p is not None:

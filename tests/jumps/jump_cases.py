@@ -73,7 +73,7 @@ def poisson(rate: float, count: int) -> np.ndarray:
 
 
 def drawn(prob: ps.JumpProblem, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Times and channels of one path by Gillespie's method, written down here to check likelihoods without an engine."""
+    """Times and channels of one path by Gillespie's method, to check likelihoods without an engine."""
     random, t, u = np.random.default_rng(seed), prob.span[0], prob.u0.detach().double()
     times, channels = [], []
     while True:
