@@ -222,8 +222,8 @@ def test_a_solve_without_gradients_gives_plain_states():
     ("prob", "options", "message"),
     [
         (ps.JumpProblem(lambda t, u: u - 2.0, [[-1.0]], number([5.0]), (0.0, 50.0)), {}, "a rate is negative"),
-        (ps.JumpProblem(lambda t, u: torch.log(u), [[-1.0]], number([2.0]), (0.0, 50.0)), {}, "a rate is NaN|a rate is neg"),
-        (ps.JumpProblem(lambda t, u: 5 * u, [[1.0]], number([5.0]), (0.0, 50.0)), {"maxiters": 1000}, "more events than"),
+        (ps.JumpProblem(lambda t, u: torch.log(u) + 1, [[-1.0]], number([2.0]), (0.0, 50.0)), {}, "a rate is NaN"),
+        (ps.JumpProblem(lambda t, u: 5 * u, [[1.0]], number([5.0]), (0.0, 50.0)), {"maxiters": 1000}, "more events"),
         (ps.JumpProblem(lambda t, u: u, [[-1.0]], number([5.0]), (0.0, 50.0)),
          {"alg": ps.TauLeaping(), "dt": 1.5, "adaptive": False}, "a rate is negative"),
         (ps.JumpProblem(ps.MassAction([[1]], number([1.0])), [[-1.0]], number([5.0]), (0.0, 50.0)),
@@ -246,16 +246,16 @@ def test_a_path_that_fails_leaves_the_others():
 
 
 def test_what_rates_raise_arrives_as_it_was():
-    class Oops(Exception):
+    class OopsError(Exception):
         pass
 
     def rates(t, u):
         if u[0].item() > 4:
-            raise Oops("too many")
+            raise OopsError("too many")
         return u + 1.0
 
     prob = ps.JumpProblem(rates, [[1]], number([1.0]), (0.0, 50.0))
-    with pytest.raises(Oops, match="too many"):
+    with pytest.raises(OopsError, match="too many"):
         ps.solve(prob, route="callback", seed=1, engine="julia")
 
 
