@@ -204,6 +204,7 @@ from pysciml.algorithms import McAte3 as McAte3
 from pysciml.algorithms import McAte4 as McAte4
 from pysciml.algorithms import McAte5 as McAte5
 from pysciml.algorithms import McAte8 as McAte8
+from pysciml.algorithms import MethodOfSteps as MethodOfSteps
 from pysciml.algorithms import Midpoint as Midpoint
 from pysciml.algorithms import NorsettEuler as NorsettEuler
 from pysciml.algorithms import Nystrom4 as Nystrom4
@@ -310,6 +311,7 @@ from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
 from pysciml.problems import DAEProblem as DAEProblem
+from pysciml.problems import DDEProblem as DDEProblem
 from pysciml.problems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems import EnsembleProblem as EnsembleProblem
 from pysciml.problems import JumpProblem as JumpProblem
@@ -324,6 +326,7 @@ from pysciml.rhs.julia_source import JuliaFunction as JuliaFunction
 from pysciml.sdeint import sdeint as sdeint
 from pysciml.sdeint import sdeint_adjoint as sdeint_adjoint
 from pysciml.sensitivity import BacksolveAdjoint as BacksolveAdjoint
+from pysciml.sensitivity import CollocationAdjoint as CollocationAdjoint
 from pysciml.sensitivity import DirectAdjoint as DirectAdjoint
 from pysciml.sensitivity import ForwardSensitivity as ForwardSensitivity
 from pysciml.sensitivity import GaussAdjoint as GaussAdjoint

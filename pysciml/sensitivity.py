@@ -109,4 +109,36 @@ class DirectAdjoint(SensitivityAlgorithm):
     """
 
 
-ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint)
+@dataclass(frozen=True)
+class CollocationAdjoint(SensitivityAlgorithm):
+    """For problems with delays: the transpose of a collocation of the variational equation, by one sweep backwards.
+
+    On the steps of the solution, with its breaking points among them; exact for the discretised equation, stable where
+    the problem is stiff, at a cost that does not grow with the number of parameters. It has no solve and no tolerances
+    of its own. The only one for a `DDEProblem`.
+
+    Args:
+        stages: nodes in a step, 2 to 12; None takes as many as the solver's order asks for.
+
+    Reference: Hairer, Norsett and Wanner, "Solving Ordinary Differential Equations I", II.17; Calver and Enright,
+    "Numerical methods for computing sensitivities for ODEs and DDEs", Numer. Algorithms 74 (2017).
+    """
+
+    stages: int | None = field(default=None, kw_only=True)
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.stages is not None and not (isinstance(self.stages, int) and 2 <= self.stages <= 12):
+            raise InvalidInputError("CollocationAdjoint has 2 to 12 stages.", got=f"stages={self.stages!r:.80}",
+                                    fix="pysciml.CollocationAdjoint(stages=6)")  # fmt: skip
+        given = [name for name in ("reltol", "abstol", "alg", "autojacvec") if getattr(self, name) is not None]
+        if given:
+            raise InvalidInputError(
+                f"CollocationAdjoint has no {given[0]}: it takes the steps of the solution.",
+                got=f"{given[0]}={getattr(self, given[0])!r:.60}", expected="stages",
+                fix="pysciml.solve(prob, reltol=..., sensealg=pysciml.CollocationAdjoint())",
+            )  # fmt: skip
+
+
+ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint,
+       CollocationAdjoint)  # fmt: skip

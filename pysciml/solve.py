@@ -8,9 +8,10 @@ from typing import Any
 from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
+from pysciml.delay import solve_delay
 from pysciml.errors import InvalidInputError
 from pysciml.jumps import solve_jump
-from pysciml.problems import JumpProblem, ODEProblem, RODEProblem, SDEProblem
+from pysciml.problems import DDEProblem, JumpProblem, ODEProblem, RODEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
@@ -23,6 +24,7 @@ _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (SDEProblem, solve_sde),
     (RODEProblem, solve_rode),
     (JumpProblem, solve_jump),
+    (DDEProblem, solve_delay),
 )
 
 
@@ -67,7 +69,8 @@ def solve(
         callback: events, one or several: `ContinuousCallback`, `VectorContinuousCallback`, `DiscreteCallback`,
             `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
             that an event terminates ends with its time and the state after it.
-        sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager.
+        sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager, `CollocationAdjoint`
+            with delays.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.

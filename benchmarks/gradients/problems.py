@@ -390,6 +390,64 @@ def ensemble(executor: str) -> Problem:
                    Solvers(algs, (ps.Tsit5(),), (), (ps.CVODE_Adams(),), (ps.DP5(),)))  # fmt: skip
 
 
+# --- delays
+
+STEPS, STEPS_STIFF = ps.MethodOfSteps(ps.Tsit5()), ps.MethodOfSteps(ps.Rodas5P())
+BY_STEPS = Solvers((STEPS, ps.MethodOfSteps(ps.Vern9()), STEPS_STIFF), (STEPS,))
+
+
+def delayed_decay(u0, lag, past):
+    return ps.DDEProblem(lambda t, u, h: -h(t - lag), u0, lambda s: past, (0.0, 2.0)), {"saveat": TIMES}
+
+
+def delayed_decay_truth(u0, lag, past):
+    """The sum over k of (-1)^k (t - k lag)^k / k!, up to t, is the solution for u0 = 1 and a past of 0."""
+
+    def powers(t, more):
+        return sum((-1) ** k * torch.clamp(t - k * lag, min=0) ** (k + more) / math.factorial(k + more) * (t >= k * lag)
+                   for k in range(4))  # fmt: skip
+
+    return u0 * powers(TIMES, 0)[:, None] - past * (powers(TIMES, 1) - powers(TIMES - lag, 1))[:, None]
+
+
+DELAY = Problem(
+    "delayed decay",
+    {"u0": vector(1.3), "lag": number(0.7), "past": vector(0.8)},  # u0 is not where the past ends
+    delayed_decay,
+    delayed_decay_truth,
+    BY_STEPS,
+)
+
+
+def mackey_glass(past, p):
+    return p[0] * past / (1 + past ** p[2])
+
+
+def mackey_glass_by_scipy(p):
+    """In pieces as long as the lag, each with the polynomials of the one before for its past."""
+    from scipy.integrate import solve_ivp
+
+    end, lag, found = 6.0, float(p[3]), []
+    past, u, t = (lambda s: p[4] * s + 0.5), 0.5, 0.0
+    while t < end:
+        f = lambda s, y, past=past: mackey_glass(past(s - lag), p) - p[1] * y  # noqa: E731
+        piece = solve_ivp(f, (t, t + lag), [u], "DOP853", rtol=1e-13, atol=1e-14, dense_output=True)
+        found += [piece.sol(s)[0] for s in (1.5, 3.7, end) if t < s <= t + lag]
+        past, u, t = (lambda s, sol=piece.sol: sol(s)[0]), piece.y[0, -1], t + lag
+    return torch.tensor(found, dtype=F64)[:, None]
+
+
+MACKEY_GLASS = Problem(
+    "mackey-glass",
+    {"p": vector(2.0, 1.0, 9.65, 2.0, 0.05)},
+    lambda p: (ps.DDEProblem(lambda t, u, h, p: mackey_glass(h(t - p[3]), p) - p[1] * u, vector(0.5),
+                             lambda s, p: (0.5 + p[4] * s).reshape(1), (0.0, 6.0), p), {"saveat": [1.5, 3.7, 6.0]}),
+    lambda p: mackey_glass_by_scipy(p.tolist()),
+    BY_STEPS,
+    differences=1e-3,
+)  # fmt: skip
+
+
 SINGLE = Problem(
     "float32",
     {"u0": torch.tensor([0.1]), "p": torch.tensor([1.2, 2.0])},
@@ -404,5 +462,5 @@ SINGLE = Problem(
 PROBLEMS = (
     LINEAR, LOTKA_VOLTERRA, DRIVEN, CAPTURED, STIFF_LINEAR, GOMPERTZ, ROBERTSON, DAE, IMPLICIT, NONLINEAR, SECOND_ORDER,
     DYNAMICAL, SPLIT, COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, ensemble("serial"),
-    ensemble("threads"), SINGLE,
+    ensemble("threads"), DELAY, MACKEY_GLASS, SINGLE,
 )  # fmt: skip

@@ -37,6 +37,7 @@ from pysciml.algorithms.bdf import QBDF2 as QBDF2
 from pysciml.algorithms.bdf import QNDF as QNDF
 from pysciml.algorithms.bdf import QNDF1 as QNDF1
 from pysciml.algorithms.bdf import QNDF2 as QNDF2
+from pysciml.algorithms.delay import MethodOfSteps as MethodOfSteps
 from pysciml.algorithms.explicit_rk import BS3 as BS3
 from pysciml.algorithms.explicit_rk import BS5 as BS5
 from pysciml.algorithms.explicit_rk import DP5 as DP5

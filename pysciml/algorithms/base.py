@@ -21,6 +21,7 @@ PROBLEMS = {
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
     "rode": ("a RODEProblem, du/dt = f(t, u, W)", "Tsit5"),
     "jump": ("a JumpProblem, counts that change by events at random times", "Tsit5"),
+    "dde": ("a DDEProblem, du/dt = f(t, u, h) with states of the past", "Tsit5"),
 }
 
 
@@ -118,7 +119,7 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
 
 # The kinds of problems that a method takes which is made for one of them.
 _TAKEN = {"ode": tuple(PROBLEMS), "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
-          "split": ("split",)}  # fmt: skip
+          "split": ("split",), "dde": ("dde",)}  # fmt: skip
 
 
 def check_problem(alg: Algorithm, kind: str = "ode") -> None:

@@ -134,6 +134,7 @@ _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, Bac
 _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
 _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
+_BY_STEPS = ("compiled, callback", "CollocationAdjoint")
 
 
 def _in_julia(alg: type[Algorithm]) -> str:
@@ -141,12 +142,19 @@ def _in_julia(alg: type[Algorithm]) -> str:
     return alg.package or "no"
 
 
+def _offered(alg: type[Algorithm]) -> tuple[str, str]:
+    """The routes and the gradients of an algorithm that only Julia has."""
+    if alg.problem == "dde":
+        return _BY_STEPS
+    return _BY_RESIDUAL if alg.residual else _NO_FORWARD if alg.problem != "ode" else _JULIA
+
+
 def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts
-    and those that take the residual.
+    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts,
+    those that take the residual and those for delays.
 
     Example:
         >>> import pysciml as ps
@@ -158,7 +166,7 @@ def capabilities() -> Capabilities:
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
         if a.embedded is None and package != "no":
-            route, gradients = _BY_RESIDUAL if a.residual else _NO_FORWARD if a.problem != "ode" else _JULIA
+            route, gradients = _offered(a)
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",
             "adaptive" if a.adaptive else "fixed", by, package, route, gradients), strict=True)))  # fmt: skip

@@ -1,5 +1,6 @@
 """Problems: what is to be solved, apart from how."""
 
+from pysciml.problems.delay import DDEProblem as DDEProblem
 from pysciml.problems.ensemble import EnsembleProblem as EnsembleProblem
 from pysciml.problems.implicit import DAEProblem as DAEProblem
 from pysciml.problems.jump import JumpProblem as JumpProblem

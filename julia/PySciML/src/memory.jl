@@ -131,3 +131,32 @@ function adjoint_many_at!(table::Int, N, n, m, runs, sensealg, alg, reltol, abst
     return adjoint_many!(columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), columns(at(all, Int, 3), 4), runs,
         sensealg, alg, ts, reshape(at(all, F, 5), n, length(ts), N), reltol, abstol)
 end
+
+"""
+    solve_delay_at!(table, n, k, alg, models...)
+
+`solve_delay!` with the arrays out, numbers, u0, p, ts, abstols, reltols and the places of the three models' parameters,
+from 0 on, in a table. The numbers are as of `solve_at!`.
+"""
+function solve_delay_at!(table::Int, n, k, alg, models...)
+    collect_some()
+    all = Table(table)
+    out, numbers, u0, p, ts, abstols, reltols = ntuple(i -> at(all, Float64, i), 7)
+    places = ntuple(i -> at(all, Int, 7 + i) .+ 1, 3)
+    t0, t1, reltol, abstol, _, dt, dtmax, maxiters = view(numbers, 5:12)
+    return solve_delay!(columns(out, n), view(numbers, 1:4), models, places, n, k, alg, copy(u0), copy(p), t0, t1, copy(ts),
+        isempty(reltols) ? reltol : copy(reltols), isempty(abstols) ? abstol : copy(abstols),
+        (; (Symbol(key) => value for (key, value) in steps(dt, dtmax, maxiters, Float64[]))...))
+end
+
+"""
+    adjoint_delay_at!(table, run, stages, moving)
+
+`adjoint_delay!` with the arrays du0 and dp as one, dt0, ts and cotangents in a table.
+"""
+function adjoint_delay_at!(table::Int, run, stages, moving)
+    gradient, dt0, ts, cotangents = ntuple(i -> at(Table(table), Float64, i), 4)
+    n = run.d.n
+    return adjoint_delay!(view(gradient, 1:n), view(gradient, (n + 1):length(gradient)), dt0, run, stages, moving, ts,
+        columns(cotangents, n))
+end

@@ -4,3 +4,4 @@ import SciMLSensitivity
 include("solving.jl")
 include("adjoints.jl")
 include("ensembles.jl")
+include("delays.jl")

@@ -1,0 +1,101 @@
+# Breaking points: where a solution with delays is less smooth, since one of the times asked for passes the start, or a
+# breaking point. On each a step of the gradient's begins and ends. Solvers stop at those that constant lags make, and at
+# others where they notice.
+#
+# Reference: Bellen and Zennaro, "Numerical Methods for Delay Differential Equations", Oxford (2003), 2.2.
+
+"""A place where the solution's derivative of an order jumps."""
+struct Break{T}
+    t::T
+    order::Int
+end
+
+"""The state before the start and from there on, `(v, p, t)`, and on which side of a time another is."""
+struct Track{T}
+    state::States{T}
+    past::Past{T}
+    t0::T
+    sign::T
+end
+
+Track(run::DelayRun{S, T}) where {S, T} = Track{T}(States{T}(Interpolant(run.sol)), run.past, run.sol.prob.tspan[1],
+    sign(run.sol.prob.tspan[2] - run.sol.prob.tspan[1]))
+
+later(track::Track, a, b) = (a - b) * track.sign > 0
+(track::Track)(v, p, t) = (later(track, track.t0, t) ? track.past(v, p, t) : track.state(v, t); nothing)
+
+"""The times asked for at a time."""
+function asked(track::Track, d::Delayed, t)
+    track.state(d.v, t)
+    return ask!(d, d.v, t)
+end
+
+"""What the search for breaking points has found, and the times that were asked for where it looked."""
+struct Search{T}
+    track::Track{T}
+    d::Delayed{T}
+    found::Vector{Break{T}}
+    mesh::Vector{T}
+    looks::Vector{T}
+    times::Matrix{T}
+    highest::Int
+end
+
+"""
+    sweep_mesh(track, d, steps, highest)
+
+The times of the steps, with the breaking points up to an order among them.
+"""
+function sweep_mesh(track::Track{T}, d::Delayed{T}, steps, highest) where {T}
+    s = Search{T}(track, d, [Break{T}(track.t0, 0)], [track.t0], zeros(T, 4), zeros(T, d.k, 4), highest)
+    s.looks[4] = track.t0
+    copyto!(view(s.times, :, 4), view(asked(track, d, track.t0), 1:(d.k)))
+    foreach(t -> later(track, t, s.mesh[end]) && search!(s, s.mesh[end], t), steps)
+    return s.mesh
+end
+
+"""Looks for breaking points in a step, and adds them and its end to the mesh."""
+function search!(s::Search, a, b)
+    h = b - a
+    s.looks[1], s.times[:, 1] = s.looks[4], s.times[:, 4]  # the last look of the step before
+    for (i, share) in enumerate((INSIDE, 0.5, 1 - INSIDE))
+        s.looks[i + 1] = a + share * h
+        s.times[:, i + 1] .= view(asked(s.track, s.d, s.looks[i + 1]), 1:(s.d.k))
+    end
+    inside, i = typeof(a)[], 0
+    while (i += 1) <= length(s.found)
+        s.found[i].order < s.highest && foreach(l -> cross!(inside, s, a, l, s.found[i]), 1:(s.d.k))
+    end
+    sort!(inside; rev = s.track.sign < 0)
+    for t in inside
+        apart(t, s.mesh[end], h) && apart(t, b, h) && push!(s.mesh, t)
+    end
+    push!(s.mesh, b)
+    return nothing
+end
+
+apart(s, t, h) = abs(s - t) > 1e-9 * abs(h) + 16 * eps(max(abs(s), abs(t)))
+
+"""Notes where the l-th time passes a breaking point in the step from a on, or at a itself."""
+function cross!(inside, s::Search, a, l, broken::Break)
+    for i in 1:3
+        x, y = s.times[l, i] - broken.t, s.times[l, i + 1] - broken.t
+        x * y < 0 || continue
+        t = i == 1 ? a : root(t -> asked(s.track, s.d, t)[l] - broken.t, s.looks[i], s.looks[i + 1], x)
+        later(s.track, t, broken.t) || continue
+        h = s.looks[4] - a
+        any(other -> !apart(t, other.t, h) && other.order <= broken.order + 1, s.found) && continue
+        push!(s.found, Break(t, broken.order + 1))
+        i == 1 || push!(inside, t)
+    end
+    return nothing
+end
+
+"""A root of f between a and b by bisection, where f(a) is x."""
+function root(f, a, b, x)
+    while true
+        t = (a + b) / 2
+        (t == a || t == b) && return t
+        f(t) * x > 0 ? (a = t) : (b = t)
+    end
+end
