@@ -319,6 +319,7 @@ from pysciml.problems import MassAction as MassAction
 from pysciml.problems import NoisePath as NoisePath
 from pysciml.problems import ODEProblem as ODEProblem
 from pysciml.problems import RODEProblem as RODEProblem
+from pysciml.problems import SDDEProblem as SDDEProblem
 from pysciml.problems import SDEProblem as SDEProblem
 from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems import SplitODEProblem as SplitODEProblem

@@ -8,10 +8,10 @@ from typing import Any
 from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
-from pysciml.delay import solve_delay
+from pysciml.delay import solve_delay, solve_sdde
 from pysciml.errors import InvalidInputError
 from pysciml.jumps import solve_jump
-from pysciml.problems import DDEProblem, JumpProblem, ODEProblem, RODEProblem, SDEProblem
+from pysciml.problems import DDEProblem, JumpProblem, ODEProblem, RODEProblem, SDDEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
@@ -25,6 +25,7 @@ _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (RODEProblem, solve_rode),
     (JumpProblem, solve_jump),
     (DDEProblem, solve_delay),
+    (SDDEProblem, solve_sdde),
 )
 
 

@@ -24,6 +24,7 @@ class PathsRequest(NamedTuple):
         noise: (times, W, Z) of a given path, W (N or 1, k, motions) and Z like it or without rows; or None.
         options: dt, dtmax, maxiters and adaptive, where they were given.
         single: whether to compute in float32.
+        delays, asked: of an equation with delays, as of `stochastic.equation.Equation`.
     """
 
     drift: RequestPart
@@ -41,6 +42,8 @@ class PathsRequest(NamedTuple):
     noise: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     options: dict[str, Any]
     single: bool
+    delays: tuple[RequestPart, ...] = ()
+    asked: tuple[int, int] = (0, 0)
 
 
 @dataclass(eq=False)

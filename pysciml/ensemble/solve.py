@@ -11,11 +11,12 @@ from typing import Any
 from pysciml.algorithms import Algorithm, by_name
 from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.control import SaveAt, check_taken
+from pysciml.delay import solve_sdde, solve_sddes
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
 from pysciml.jumps import solve_jump, solve_jumps
-from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDEProblem
+from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDDEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import check_options
@@ -26,6 +27,7 @@ from pysciml.under_compile import graph_break
 _RANDOM: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
     SDEProblem: (solve_sde, solve_paths),
     RODEProblem: (solve_rode, solve_rodes),
+    SDDEProblem: (solve_sdde, solve_sddes),
     JumpProblem: (solve_jump, solve_jumps),
 }
 

@@ -10,6 +10,7 @@ from pysciml.problems.ode import ODEProblem as ODEProblem
 from pysciml.problems.plain import plain as plain
 from pysciml.problems.random import RODEProblem as RODEProblem
 from pysciml.problems.stochastic import SDEProblem as SDEProblem
+from pysciml.problems.stochastic_delay import SDDEProblem as SDDEProblem
 from pysciml.problems.systems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems.systems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems.systems import Split as Split

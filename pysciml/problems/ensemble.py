@@ -12,9 +12,10 @@ from pysciml.problems.jump import JumpProblem
 from pysciml.problems.ode import ODEProblem
 from pysciml.problems.random import RODEProblem
 from pysciml.problems.stochastic import SDEProblem
+from pysciml.problems.stochastic_delay import SDDEProblem
 from pysciml.rhs.parameters import as_floating, leaf_names
 
-RANDOM = (SDEProblem, RODEProblem, JumpProblem)
+RANDOM = (SDEProblem, SDDEProblem, RODEProblem, JumpProblem)
 
 
 @dataclass(frozen=True, eq=False)

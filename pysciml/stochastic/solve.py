@@ -161,7 +161,7 @@ def _stepped(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, row
     _check_sensealg(options.sensealg)
     equation = prepare(prob, options.route)
     alg = alg or default_algorithm(prob, equation.additive)
-    _check_noise(alg, prob, equation.additive)
+    check_noise(alg, prob, equation.additive)
     steps = {k: getattr(options, k) for k in ("dt", "dtmax", "maxiters", "adaptive") if getattr(options, k) is not None}
     if not alg.adaptive or options.adaptive is False:
         _check_dt(alg, options.dt)
@@ -180,6 +180,7 @@ def in_julia(
         PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
         t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-3,
         abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
+        delays=equation.delays, asked=equation.asked,
     )  # fmt: skip
     u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
     call = Call(make, to_numpy(ts).copy())
@@ -219,7 +220,7 @@ def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, ro
         )
     alg = alg or (EM() if prob.interpretation == "ito" else EulerHeun())
     torchsde.check(alg, options.sensealg, prob.interpretation)
-    _check_noise(alg, prob, additive=prob.noise_type == "additive")
+    check_noise(alg, prob, additive=prob.noise_type == "additive")
     count = len(seeds)
     for name in ("dtmax", "maxiters"):
         if getattr(options, name) is not None:
@@ -347,7 +348,7 @@ def _check_dt(alg: StochasticAlgorithm, dt: float | None) -> float:
     return dt
 
 
-def _check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> None:
+def check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> None:
     """Raises `UnsupportedError` if the algorithm solves other equations, or is for other noise."""
     if alg.interpretation not in ("both", prob.interpretation) and not additive:
         instead = default_algorithm(prob, additive).name

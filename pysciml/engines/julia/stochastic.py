@@ -69,10 +69,21 @@ def _equation(request: PathsRequest, *kinds: str) -> Any:
     if request.diffusion is None:
         f = bridge.model(_plain(request, request.drift), kinds)
         return call("Driven", f, request.drift.places, request.u0.shape[1], request.blocks[0])
+    if request.delays:
+        return _delayed(request)
     jac = ("jac",) if request.alg.implicit else ()
     f, g = (bridge.model(_plain(request, part), (*kinds, *more))
             for part, more in ((request.drift, jac), (request.diffusion, ())))  # fmt: skip
     return call("Equation", f, g, request.drift.places, request.diffusion.places, *request.blocks)
+
+
+def _delayed(request: PathsRequest) -> Any:
+    """The equation with delays, whose parts are the drift and its lags, the diffusion and its lags, and the past."""
+    assert request.diffusion is not None  # noqa: S101 - an equation with delays has one
+    lags, others, past = request.delays
+    parts = (request.drift, lags, request.diffusion, others, past)
+    models = [bridge.model(_plain(request, part), ("f",)) for part in parts]
+    return call("DelayedEquation", request.u0.shape[1], *request.asked, *models, *(part.places for part in parts))
 
 
 def _plain(request: PathsRequest, part: RequestPart) -> Request:
@@ -86,7 +97,7 @@ def _telling(request: PathsRequest, name: str, *args: Any) -> Any:
     try:
         return call(name, *args)
     except JuliaError as error:
-        parts = () if request.diffusion is None else (request.diffusion,)
+        parts = (*(() if request.diffusion is None else (request.diffusion,)), *request.delays)
         whole = _plain(request, request.drift)._replace(parts=parts, alg=request.alg)
         failure = translated(error, whole, "backward" if name.startswith("adjoint") else "forward")
     raise failure

@@ -34,18 +34,18 @@ function stochastic_problem(eq::Driven{T}, alg, u0, p, t0, t1, seed, noise) wher
 end
 
 """Products with the Jacobians of a driven equation at (u, W): `pulled` and the growing `gradient`."""
-struct Pull{T, F, U, P}
+struct DrivenPull{T, F, U, P}
     f::F
     vjp::U
     vjp_p::P
     cotangent::Vector{T}
     gradient::Vector{T}
 end
-Pull(path::Path{T}) where {T} = (eq = path.equation; Pull(Drive(eq, :f, path.p), Drive(eq, :vjp, path.p),
+DrivenPull(path::Path{T}) where {T} = (eq = path.equation; DrivenPull(Drive(eq, :f, path.p), Drive(eq, :vjp, path.p),
     Drive(eq, :vjp_p, path.p), zeros(T, eq.f.n), zeros(T, length(eq.f_places))))
 
 """v times the Jacobian in u at (t, u, W), (n,); that in the parameters is added to the gradient."""
-function (pull::Pull)(v, u, t, W)
+function (pull::DrivenPull)(v, u, t, W)
     copyto!(pull.cotangent, 1, v, 1, pull.f.n)
     pull.vjp.f(pull.vjp.values, pull.cotangent, placed!(pull.vjp, u, W), nothing, t)
     if !isempty(pull.gradient)
@@ -55,10 +55,10 @@ function (pull::Pull)(v, u, t, W)
     return pull.vjp.values[1:(pull.f.n)]
 end
 
-slope(pull::Pull, u, t, W) = (du = similar(u); pull.f(du, u, nothing, t, W); du)
+slope(pull::DrivenPull, u, t, W) = (du = similar(u); pull.f(du, u, nothing, t, W); du)
 
 """The cotangent before a step of length h, for that λ after it: u, W at its start, V at its end."""
-function read_step(alg, pull::Pull, λ, u, t, h, W, V)
+function read_step(alg, pull::DrivenPull, λ, u, t, h, W, V)
     name = nameof(typeof(alg))
     name === :RandomEM && return λ .+ pull(h .* λ, u, t, W)
     if name === :RandomTamedEM
@@ -73,7 +73,7 @@ function read_step(alg, pull::Pull, λ, u, t, h, W, V)
 end
 
 function read_path!(du0, dp, path::Path{T}, eq::Driven, ts, cotangents) where {T}
-    pull, nodes, λ = Pull(path), on_steps(path, ts, cotangents), zeros(T, eq.n)
+    pull, nodes, λ = DrivenPull(path), on_steps(path, ts, cotangents), zeros(T, eq.n)
     for i in (length(path.t) - 1):-1:1
         λ .+= view(nodes, :, i + 1)
         all(iszero, λ) && continue

@@ -140,6 +140,10 @@ function stochastic_problem(eq::Equation{T}, alg, u0, p, t0, t1, seed, noise) wh
     return SciMLBase.SDEProblem{true}(sde, u0, (t0, t1), T[]; noise_rate_prototype, seed, noise)
 end
 
+"""What solves an equation by this algorithm, and the options that this takes besides."""
+stepper(::AbstractEquation, alg) = alg
+own_options(::AbstractEquation, seed) = (;)
+
 """
     solve_path!(out, counts, equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise)
 
@@ -150,7 +154,7 @@ function solve_path!(out, counts, eq::AbstractEquation{T}, alg, u0, p, t0, t1, t
     p = Vector{T}(p)
     prob = stochastic_problem(eq, alg, Vector{T}(u0), p, T(t0), T(t1), seed, noise)
     tstops = Vector{T}(filter(t -> T(t0) < t < T(t1), Vector{T}(ts)))
-    sol = SciMLBase.solve(prob, alg; reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
+    sol = SciMLBase.solve(prob, stepper(eq, alg); own_options(eq, seed)..., reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
         tstops, save_everystep = true, save_noise = true, dense = false, options...)
     check_end(sol, "forward")
     path = Path{T}(eq, alg, p, sol.t, reduce(hcat, sol.u), motions_at(sol, noise === nothing)...)
