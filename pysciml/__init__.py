@@ -74,6 +74,7 @@ from pysciml.algorithms import MSRK6 as MSRK6
 from pysciml.algorithms import NDBLSRK124 as NDBLSRK124
 from pysciml.algorithms import NDBLSRK134 as NDBLSRK134
 from pysciml.algorithms import NDBLSRK144 as NDBLSRK144
+from pysciml.algorithms import NRM as NRM
 from pysciml.algorithms import ORK256 as ORK256
 from pysciml.algorithms import QBDF as QBDF
 from pysciml.algorithms import QBDF1 as QBDF1
@@ -102,6 +103,8 @@ from pysciml.algorithms import ROS3PRL as ROS3PRL
 from pysciml.algorithms import ROS3PRL2 as ROS3PRL2
 from pysciml.algorithms import ROS34PW2 as ROS34PW2
 from pysciml.algorithms import ROS34PW3 as ROS34PW3
+from pysciml.algorithms import RSSA as RSSA
+from pysciml.algorithms import RSSACR as RSSACR
 from pysciml.algorithms import SBDF2 as SBDF2
 from pysciml.algorithms import SBDF3 as SBDF3
 from pysciml.algorithms import SBDF4 as SBDF4
@@ -158,6 +161,8 @@ from pysciml.algorithms import Cash4 as Cash4
 from pysciml.algorithms import Collocation4 as Collocation4
 from pysciml.algorithms import CVODE_Adams as CVODE_Adams
 from pysciml.algorithms import DefaultODEAlgorithm as DefaultODEAlgorithm
+from pysciml.algorithms import Direct as Direct
+from pysciml.algorithms import DirectCR as DirectCR
 from pysciml.algorithms import DynamicSS as DynamicSS
 from pysciml.algorithms import EPIRK4s3A as EPIRK4s3A
 from pysciml.algorithms import EPIRK4s3B as EPIRK4s3B
@@ -231,6 +236,9 @@ from pysciml.algorithms import RadauIIA5 as RadauIIA5
 from pysciml.algorithms import RadauIIA9 as RadauIIA9
 from pysciml.algorithms import Ralston as Ralston
 from pysciml.algorithms import Ralston4 as Ralston4
+from pysciml.algorithms import RandomEM as RandomEM
+from pysciml.algorithms import RandomHeun as RandomHeun
+from pysciml.algorithms import RandomTamedEM as RandomTamedEM
 from pysciml.algorithms import RDPK3Sp35 as RDPK3Sp35
 from pysciml.algorithms import RDPK3Sp49 as RDPK3Sp49
 from pysciml.algorithms import RDPK3Sp510 as RDPK3Sp510
@@ -261,12 +269,15 @@ from pysciml.algorithms import RosShamp4 as RosShamp4
 from pysciml.algorithms import Ruth3 as Ruth3
 from pysciml.algorithms import Scholz4_7 as Scholz4_7
 from pysciml.algorithms import Shooting as Shooting
+from pysciml.algorithms import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
 from pysciml.algorithms import SKenCarp as SKenCarp
 from pysciml.algorithms import SofSpa10 as SofSpa10
+from pysciml.algorithms import SortingDirect as SortingDirect
 from pysciml.algorithms import SSRootfind as SSRootfind
 from pysciml.algorithms import Stepanov5 as Stepanov5
 from pysciml.algorithms import SymplecticEuler as SymplecticEuler
 from pysciml.algorithms import TanYam7 as TanYam7
+from pysciml.algorithms import TauLeaping as TauLeaping
 from pysciml.algorithms import TorchDiffEq as TorchDiffEq
 from pysciml.algorithms import TorchSDE as TorchSDE
 from pysciml.algorithms import Trapezoid as Trapezoid
@@ -306,6 +317,9 @@ from pysciml.fit import FitResult as FitResult
 from pysciml.fit import MultipleShooting as MultipleShooting
 from pysciml.fit import Stage as Stage
 from pysciml.fit import fit as fit
+from pysciml.jumps import JumpEnsembleSolution as JumpEnsembleSolution
+from pysciml.jumps import Jumps as Jumps
+from pysciml.jumps import JumpSolution as JumpSolution
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
@@ -314,8 +328,12 @@ from pysciml.problems import DAEProblem as DAEProblem
 from pysciml.problems import DDEProblem as DDEProblem
 from pysciml.problems import DynamicalODEProblem as DynamicalODEProblem
 from pysciml.problems import EnsembleProblem as EnsembleProblem
+from pysciml.problems import JumpProblem as JumpProblem
+from pysciml.problems import MassAction as MassAction
 from pysciml.problems import NoisePath as NoisePath
 from pysciml.problems import ODEProblem as ODEProblem
+from pysciml.problems import RODEProblem as RODEProblem
+from pysciml.problems import SDDEProblem as SDDEProblem
 from pysciml.problems import SDEProblem as SDEProblem
 from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems import SplitODEProblem as SplitODEProblem

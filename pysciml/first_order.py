@@ -85,3 +85,20 @@ class _NoGradient(torch.autograd.Function):
     def backward(ctx, grad: torch.Tensor):
         raise UnsupportedError(f"{ctx.name} cannot be backpropagated through.", got="backward()",
                                expected="odeint_adjoint, or a method in torch", fix='method="dopri5"')  # fmt: skip
+
+
+def refusing(x: torch.Tensor, anchors: Sequence[torch.Tensor], what: str, **parts: str) -> torch.Tensor:
+    """`x`, which depends on `anchors`: backward raises an `UnsupportedError` that says this, instead of giving zero."""
+    tensors = [a for a in anchors if a.requires_grad]
+    return _Refusing.apply(x, what, parts, *tensors) if tensors and torch.is_grad_enabled() else x
+
+
+class _Refusing(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, x: torch.Tensor, what: str, parts: dict[str, str], *anchors: torch.Tensor) -> torch.Tensor:
+        ctx.what, ctx.parts = what, parts
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad: torch.Tensor):
+        raise UnsupportedError(ctx.what, **ctx.parts)

@@ -9,20 +9,33 @@ from pysciml.algorithms import Algorithm
 from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
-from pysciml.delay import solve_delay
+from pysciml.delay import solve_delay, solve_sdde
 from pysciml.errors import InvalidInputError
-from pysciml.problems import BVProblem, DDEProblem, ODEProblem, SDEProblem, SteadyStateProblem
+from pysciml.jumps import solve_jump
+from pysciml.problems import (
+    BVProblem,
+    DDEProblem,
+    JumpProblem,
+    ODEProblem,
+    RODEProblem,
+    SDDEProblem,
+    SDEProblem,
+    SteadyStateProblem,
+)
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve_ode import solve_ode
 from pysciml.steady import solve_steady
-from pysciml.stochastic import solve_sde
+from pysciml.stochastic import solve_rode, solve_sde
 from pysciml.under_compile import graph_break
 
 # Who solves what. Each is called with the problem, the algorithm and the options that were given.
 _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (ODEProblem, solve_ode),
     (SDEProblem, solve_sde),
+    (RODEProblem, solve_rode),
+    (JumpProblem, solve_jump),
     (DDEProblem, solve_delay),
+    (SDDEProblem, solve_sdde),
     (SteadyStateProblem, solve_steady),
     (BVProblem, solve_boundary),
 )

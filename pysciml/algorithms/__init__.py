@@ -107,6 +107,15 @@ from pysciml.algorithms.imex import SBDF4 as SBDF4
 from pysciml.algorithms.imex import IMEXEuler as IMEXEuler
 from pysciml.algorithms.imex import IMEXEulerARK as IMEXEulerARK
 from pysciml.algorithms.julia import JuliaAlgorithm as JuliaAlgorithm
+from pysciml.algorithms.jump import NRM as NRM
+from pysciml.algorithms.jump import RSSA as RSSA
+from pysciml.algorithms.jump import RSSACR as RSSACR
+from pysciml.algorithms.jump import Direct as Direct
+from pysciml.algorithms.jump import DirectCR as DirectCR
+from pysciml.algorithms.jump import JumpAlgorithm as JumpAlgorithm
+from pysciml.algorithms.jump import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
+from pysciml.algorithms.jump import SortingDirect as SortingDirect
+from pysciml.algorithms.jump import TauLeaping as TauLeaping
 from pysciml.algorithms.low_storage_rk import CFRLDDRK64 as CFRLDDRK64
 from pysciml.algorithms.low_storage_rk import CKLLSRK43_2 as CKLLSRK43_2
 from pysciml.algorithms.low_storage_rk import CKLLSRK54_3C_3R as CKLLSRK54_3C_3R
@@ -153,6 +162,10 @@ from pysciml.algorithms.nystrom import FineRKN5 as FineRKN5
 from pysciml.algorithms.nystrom import Nystrom4 as Nystrom4
 from pysciml.algorithms.nystrom import Nystrom4VelocityIndependent as Nystrom4VelocityIndependent
 from pysciml.algorithms.nystrom import Nystrom5VelocityIndependent as Nystrom5VelocityIndependent
+from pysciml.algorithms.random import RandomAlgorithm as RandomAlgorithm
+from pysciml.algorithms.random import RandomEM as RandomEM
+from pysciml.algorithms.random import RandomHeun as RandomHeun
+from pysciml.algorithms.random import RandomTamedEM as RandomTamedEM
 from pysciml.algorithms.rosenbrock import GRK4A as GRK4A
 from pysciml.algorithms.rosenbrock import GRK4T as GRK4T
 from pysciml.algorithms.rosenbrock import ROS2 as ROS2

@@ -19,6 +19,8 @@ PROBLEMS = {
     "linear": ("an ODEProblem whose f is a linear operator, du/dt = A(u, t) u", "GaussLegendre"),
     "dae": ("a DAEProblem, 0 = f(t, u, du/dt)", "Rodas5P"),
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
+    "rode": ("a RODEProblem, du/dt = f(t, u, W)", "Tsit5"),
+    "jump": ("a JumpProblem, counts that change by events at random times", "Tsit5"),
     "steady_state": ("a SteadyStateProblem, 0 = f(u)", "CVODE_BDF"),
     "boundary": ("a BVProblem or a TwoPointBVProblem, du/dt = f(t, u) with conditions at several times", "CVODE_BDF"),
     "dde": ("a DDEProblem, du/dt = f(t, u, h) with states of the past", "Tsit5"),
@@ -88,6 +90,7 @@ def _documented(cls: type[Algorithm]) -> str | None:
     options = "" if "Args:" in own else next((d[d.index("Args:") :].rstrip() for d in families if "Args:" in d), "")
     steps = "" if cls.adaptive else ", fixed step `dt`"
     order = f", orders up to {cls.order}" if cls.variable_order else f", order {cls.order}" if cls.order else ""
+    order = ", exact" if getattr(cls, "exact", False) else order
     facts = f"{cls.package or cls.embedded}{order}{steps}."
     return "\n\n    ".join(part for part in (own, options, facts, f"Reference: {cls.reference}") if part)
 
@@ -125,10 +128,11 @@ _WRAPPED = {
     ),
     "boundary": ("Collocation4, MIRK4, ...; or Shooting, with an ODE solver in it", "Shooting"),
 }
-_OF_TIME = tuple(name for name in PROBLEMS if name not in ("steady_state", "boundary"))
+_OF_TIME = tuple(name for name in PROBLEMS if name not in _WRAPPED)
 # The kinds of problems that a method takes which is made for one of them.
 _TAKEN = {"ode": _OF_TIME, "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
-          "split": ("split",), "dde": ("dde",), "steady_state": ("steady_state",), "boundary": ("boundary",)}  # fmt: skip
+          "split": ("split",), "dde": ("dde",), "steady_state": ("steady_state",),
+          "boundary": ("boundary",)}  # fmt: skip
 
 
 def check_problem(alg: Algorithm, kind: str = "ode") -> None:

@@ -169,6 +169,17 @@ def _remembered(known: Any, f: Any, facts: tuple, make: Callable[[], tuple], ane
 
 
 def _count(prob: DDEProblem) -> int:
+    """How many past states f asks for, none of which is an error."""
+    count = count_asked(prob)
+    if not count:
+        raise InvalidInputError(
+            "f never asks for the past.", got="an f(t, u, h) that does not call h",
+            expected="h(t - lag) in f; or, without delays, an ODEProblem", fix="pysciml.ODEProblem(f, u0, tspan, p)",
+        )  # fmt: skip
+    return count
+
+
+def count_asked(prob: Any) -> int:
     """How many past states f asks for, by one run of it; looks at what the times depend on."""
     u, layout, p = prob.inputs.u, prob.inputs.u_layout, () if prob.p is None else (prob.p,)
     t = torch.as_tensor(prob.span[0], dtype=u[0].dtype, device=u[0].device)
@@ -184,11 +195,6 @@ def _count(prob: DDEProblem) -> int:
         prob.f(t, layout.build([x.detach().clone() for x in u]), asked, *p)
         for time in asked.times:
             _check_time(time, [x for xs in past for x in xs])
-    if not asked.times:
-        raise InvalidInputError(
-            "f never asks for the past.", got="an f(t, u, h) that does not call h",
-            expected="h(t - lag) in f; or, without delays, an ODEProblem", fix="pysciml.ODEProblem(f, u0, tspan, p)",
-        )  # fmt: skip
     return len(asked.times)
 
 

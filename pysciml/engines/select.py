@@ -141,7 +141,7 @@ _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, Backs
 
 _ALL_FIVE = ("ode", "boundary")
 _OF_STEPS = ("compiled, callback", "DirectAdjoint")
-_OTHERS = ("sde", "dde", "steady_state", "boundary")  # which other problems than those of ODEs are
+_OTHERS = ("sde", "rode", "jump", "dde", "steady_state", "boundary")  # which other problems than those of ODEs are
 _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
 _BY_STEPS = ("compiled, callback", "CollocationAdjoint")
 
@@ -175,8 +175,10 @@ def capabilities() -> Capabilities:
     rows = []
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
-        if a.problem == "sde" and package != "no":
+        if a.problem in ("sde", "rode") and package != "no":
             route, gradients = _OF_STEPS
+        elif a.problem == "jump":
+            route, gradients = "compiled", "log_likelihood"
         elif a.embedded is None and package != "no":
             route, gradients = _offered(a)
         rows.append(dict(zip(Capabilities.COLUMNS, (

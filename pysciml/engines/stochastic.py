@@ -17,16 +17,18 @@ class PathsRequest(NamedTuple):
     """N paths of one equation.
 
     Attributes:
-        drift, diffusion: both parts. blocks: how noise enters, as of `SDEProblem.blocks`.
+        drift, diffusion: both parts; of a random ODE no diffusion, and the noise follows the state of the drift.
+        blocks: how noise enters, as of `SDEProblem.blocks`.
         u0: (N, n) or (1, n) states at t0. p: (N, m) or (1, m) parameters. seeds: (N,) of the paths, not zero.
         t0, t1: the span, forwards. ts: (k,) times to save at, increasing.
         noise: (times, W, Z) of a given path, W (N or 1, k, motions) and Z like it or without rows; or None.
         options: dt, dtmax, maxiters and adaptive, where they were given.
         single: whether to compute in float32.
+        delays, asked: of an equation with delays, as of `stochastic.equation.Equation`.
     """
 
     drift: RequestPart
-    diffusion: RequestPart
+    diffusion: RequestPart | None
     blocks: tuple[int, int, int]
     u0: np.ndarray
     p: np.ndarray
@@ -40,6 +42,8 @@ class PathsRequest(NamedTuple):
     noise: tuple[np.ndarray, np.ndarray, np.ndarray] | None
     options: dict[str, Any]
     single: bool
+    delays: tuple[RequestPart, ...] = ()
+    asked: tuple[int, int] = (0, 0)
 
 
 @dataclass(eq=False)

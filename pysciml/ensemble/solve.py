@@ -10,16 +10,26 @@ from typing import Any
 
 from pysciml.algorithms import Algorithm, by_name
 from pysciml.callbacks import Callback, CallbackSet, as_set
-from pysciml.control import SaveAt
+from pysciml.control import SaveAt, check_taken
+from pysciml.delay import solve_sdde, solve_sddes
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
-from pysciml.problems import EnsembleProblem, SDEProblem
+from pysciml.jumps import solve_jump, solve_jumps
+from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDDEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import check_options
-from pysciml.stochastic import solve_paths
+from pysciml.stochastic import solve_paths, solve_rode, solve_rodes, solve_sde
 from pysciml.under_compile import graph_break
+
+# Problems whose members differ in what is random: who solves one, whose arguments are its options, and who solves many.
+_RANDOM: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
+    SDEProblem: (solve_sde, solve_paths),
+    RODEProblem: (solve_rode, solve_rodes),
+    SDDEProblem: (solve_sdde, solve_sddes),
+    JumpProblem: (solve_jump, solve_jumps),
+}
 
 
 @graph_break
@@ -90,22 +100,14 @@ def solve_ensemble(
     if not isinstance(ensemble, EnsembleProblem):
         raise InvalidInputError("solve_ensemble needs an ensemble.", got=type(ensemble).__name__,
                                 fix="pysciml.EnsembleProblem(prob, u0=torch.stack(states))")  # fmt: skip
-    if isinstance(ensemble.prob, SDEProblem):
-        given = {
-            "saveat": saveat,
-            "reltol": reltol,
-            "abstol": abstol,
-            "sensealg": sensealg,
-            "engine": engine,
-            "route": route,
-            "dt": dt,
-            "dtmax": dtmax,
-            "maxiters": maxiters,
-            "adaptive": adaptive,
-            "seed": seed,
-            "noise": noise,
-        }
-        return _of_noise(ensemble, alg, given, executor=executor, callback=callback)
+    given = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
+             "route": route, "dt": dt, "dtmax": dtmax, "maxiters": maxiters, "adaptive": adaptive, "seed": seed,
+             "noise": noise}  # fmt: skip
+    for kind, (alone, solver) in _RANDOM.items():
+        if isinstance(ensemble.prob, kind):
+            given = {name: value for name, value in given.items() if value is not None}
+            check_taken(ensemble.prob, alone, given)
+            return _of_noise(ensemble, alg, solver, given, executor=executor, callback=callback)
     if noise is not None or seed is not None or adaptive is not None:
         raise UnsupportedError("there is no noise in this problem.", got="seed, noise or adaptive",
                                expected="an ensemble of an SDEProblem", fix="leave them out")  # fmt: skip
@@ -124,13 +126,15 @@ def solve_ensemble(
     return sol
 
 
-def _of_noise(ensemble: EnsembleProblem, alg: Any, options: dict[str, Any], **others: Any) -> EnsembleSolution:
+def _of_noise(
+    ensemble: EnsembleProblem, alg: Any, solver: Callable[..., Any], options: dict[str, Any], **others: Any
+) -> EnsembleSolution:
     """The paths of a problem with noise."""
     if others["executor"] not in (None, "threads") or others["callback"] is not None:
-        raise UnsupportedError("the paths of a stochastic equation are solved on threads, without events.",
+        raise UnsupportedError("the paths of a random problem are solved on threads, without events.",
                                got=", ".join(f"{k}={v!r:.40}" for k, v in others.items() if v is not None),
                                expected='executor=None or "threads"', fix="leave them out")  # fmt: skip
-    sol = solve_paths(ensemble, alg, **options)
+    sol = solver(ensemble, alg, **options)
     if sol.failures:
         _warn(sol)
     return sol

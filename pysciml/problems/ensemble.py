@@ -8,9 +8,14 @@ from typing import Any
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
+from pysciml.problems.jump import JumpProblem
 from pysciml.problems.ode import ODEProblem
+from pysciml.problems.random import RODEProblem
 from pysciml.problems.stochastic import SDEProblem
+from pysciml.problems.stochastic_delay import SDDEProblem
 from pysciml.rhs.parameters import as_floating, leaf_names
+
+RANDOM = (SDEProblem, SDDEProblem, RODEProblem, JumpProblem)
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +26,7 @@ class EnsembleProblem:
         prob: the problem they have in common: f, tspan, mass matrix, and what is not given here.
         u0: (N, *shape) initial states in the structure of `prob.u0`, or None for that of `prob` in all.
         p: (N, *shape) parameters in the structure of `prob.p`, or None for those of `prob` in all.
-        trajectories: N, of a problem with noise, whose members may differ in their noise alone.
+        trajectories: N, of a problem with noise or of a jump process, whose members may differ in their noise alone.
 
     Raises:
         InvalidInputError: neither u0 nor p, nor trajectories; another structure, shape or dtype than the problem's; no
@@ -41,10 +46,10 @@ class EnsembleProblem:
     trajectories: int | None = None
 
     def __post_init__(self):
-        if not isinstance(self.prob, (ODEProblem, SDEProblem)):
+        if not isinstance(self.prob, (ODEProblem, *RANDOM)):
             raise InvalidInputError("an ensemble needs the problem its members share.", got=type(self.prob).__name__,
                                     fix="EnsembleProblem(ODEProblem(f, u0, tspan), u0=many)")  # fmt: skip
-        random = isinstance(self.prob, SDEProblem) and isinstance(self.trajectories, int) and self.trajectories > 0
+        random = isinstance(self.prob, RANDOM) and isinstance(self.trajectories, int) and self.trajectories > 0
         if self.trajectories is not None and not random:
             raise InvalidInputError("trajectories is the number of members of a problem with noise.",
                                     got=f"trajectories={self.trajectories!r} of {self.prob!r:.60}",
@@ -57,12 +62,18 @@ class EnsembleProblem:
                                     fix="ODEProblem(f, u0, tspan, p) with f(t, u, p)")  # fmt: skip
         for name in ("u0", "p"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, _stacked(getattr(self, name), getattr(self.prob, name), name))
+                checked = self._checked(getattr(self, name), name)
+                object.__setattr__(self, name, _stacked(checked, getattr(self.prob, name), name))
         counts = {x.shape[0] for tree in (self.u0, self.p) if tree is not None for x in pytree.tree_leaves(tree)}
         counts |= {self.trajectories} if random else set()
         if len(counts) != 1 or 0 in counts:
             raise InvalidInputError("an ensemble needs one number of members.", got=f"leading sizes {sorted(counts)}",
                                     fix="the same first dimension, at least 1, in u0 and p")  # fmt: skip
+
+    def _checked(self, tree: Any, name: str) -> Any:
+        """`tree` as tensors of the kinds that the problem takes."""
+        counts = isinstance(self.prob, JumpProblem) and name == "u0"
+        return self.prob.as_state(tree) if counts else as_floating(tree, name)
 
     def __len__(self) -> int:
         if self.trajectories is not None:
@@ -83,7 +94,6 @@ class EnsembleProblem:
 
 
 def _stacked(tree: Any, like: Any, name: str) -> Any:
-    tree = as_floating(tree, name)
     (leaves, spec), (one, one_spec) = pytree.tree_flatten(tree), pytree.tree_flatten(like)
     if spec != one_spec or any(x.shape[1:] != y.shape or x.dim() == 0 for x, y in zip(leaves, one, strict=True)):
         raise InvalidInputError(

@@ -25,15 +25,19 @@ class Equation:
 
     Attributes:
         drift, diffusion: both parts; the diffusion's results are those of `SDEProblem.diffusion`, padded to a square.
+            Of a random ODE there is no diffusion: its drift is a function of the state and then the noise.
         captured: the tensors that they reach for by themselves, which follow p in the flat parameter vector.
         blocks: as of `SDEProblem`. additive: whether the diffusion is known not to depend on the state.
+        delays: of an equation with delays, the times that drift and diffusion ask for, and the past. asked: how many.
     """
 
     drift: RequestPart
-    diffusion: RequestPart
+    diffusion: RequestPart | None
     captured: list[torch.Tensor]
     blocks: tuple[int, int, int]
     additive: bool
+    delays: tuple[RequestPart, ...] = ()
+    asked: tuple[int, int] = (0, 0)
 
 
 def prepare(prob: SDEProblem, route: str | None) -> Equation:

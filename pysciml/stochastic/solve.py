@@ -65,8 +65,18 @@ def solve_sde(
         dt: the step of a solver without steps of its own, or the first one. adaptive: False keeps to dt.
         sensealg: `DirectAdjoint`, the derivative of the steps that were taken, is the one there is.
     """
-    options = _Options(saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters, adaptive, seed, noise)
-    ts, u, found = _solve(prob, alg, options, count=None)
+    options = Options(saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters, adaptive, seed, noise)
+    return as_solution(prob, *_solve(prob, alg, options, count=None))
+
+
+def solve_paths(ensemble: EnsembleProblem, alg: Algorithm | str | None, **options: Any) -> EnsembleSolution:
+    """`pysciml.solve_ensemble` of an `SDEProblem`: all paths in one call; options as of `solve_sde`."""
+    solved = _solve(ensemble.prob, alg, Options(**options), count=len(ensemble), ensemble=ensemble)
+    return as_ensemble(ensemble, *solved)
+
+
+def as_solution(prob: Any, ts: torch.Tensor, u: torch.Tensor, found: Found) -> SDESolution:
+    """The solution of one path, from its states (1, k, n); raises the error that it ended with."""
     if found.errors:
         raise found.errors[0]
 
@@ -77,16 +87,15 @@ def solve_sde(
     return SDESolution(ts, states, prob, ReturnCode.Success, found.stats, dense, seed=found.seed, _noise=found.noise)
 
 
-def solve_paths(ensemble: EnsembleProblem, alg: Algorithm | str | None, **options: Any) -> EnsembleSolution:
-    """`pysciml.solve_ensemble` of an `SDEProblem`: all paths in one call; options as of `solve_sde`."""
-    ts, u, found = _solve(ensemble.prob, alg, _Options(**options), count=len(ensemble), ensemble=ensemble)
+def as_ensemble(ensemble: EnsembleProblem, ts: torch.Tensor, u: torch.Tensor, found: Found) -> EnsembleSolution:
+    """The solution of many paths, from their states (N, k, n)."""
     failures = [FailedTrajectory.of(i, error) for i, error in sorted(found.errors.items())]
     states = ensemble.prob.inputs.u_layout.unflatten(u)
     return EnsembleSolution(ts, states, ensemble, failures, found.stats, seed=found.seed)
 
 
 @dataclass(eq=False)
-class _Options:
+class Options:
     """The options of a solve, as of `solve_sde`."""
 
     saveat: SaveAt = None
@@ -104,7 +113,7 @@ class _Options:
 
 
 @dataclass(eq=False)
-class _Found:
+class Found:
     """What came of a solve besides the states: errors by path, and what gives states at other times, and the noise."""
 
     errors: dict[int, SolveError]
@@ -114,7 +123,7 @@ class _Found:
     noise: Callable[[], NoisePath]
 
 
-def _solve(prob: SDEProblem, alg: Any, options: _Options, count: int | None, ensemble: EnsembleProblem | None = None):
+def _solve(prob: SDEProblem, alg: Any, options: Options, count: int | None, ensemble: EnsembleProblem | None = None):
     """The times, the states (N, k, n) in the state's dtype, and what else was found."""
     alg = by_name(alg) if isinstance(alg, str) else alg
     _check(prob, alg, options)
@@ -125,12 +134,12 @@ def _solve(prob: SDEProblem, alg: Any, options: _Options, count: int | None, ens
     name = select.engine_name(options.engine)
     if name == "julia" and (options.engine or config.engine) == "auto" and (known or not on_cpu):
         name = "embedded"
-    rows = _Rows.of(prob, ensemble)
-    run = _in_julia if name == "julia" else _embedded
-    return ts, *run(prob, alg, options, ts, rows, _seeds(seed, count or 1), seed)
+    rows = Rows.of(prob, ensemble)
+    run = _stepped if name == "julia" else _embedded
+    return ts, *run(prob, alg, options, ts, rows, path_seeds(seed, count or 1), seed)
 
 
-class _Rows(NamedTuple):
+class Rows(NamedTuple):
     """Initial states (N or 1, n) and parameters, leaves that are (N, *shape) or as they are for all."""
 
     u0: torch.Tensor
@@ -138,7 +147,7 @@ class _Rows(NamedTuple):
     p_differs: bool
 
     @classmethod
-    def of(cls, prob: SDEProblem, ensemble: EnsembleProblem | None) -> _Rows:
+    def of(cls, prob: Any, ensemble: EnsembleProblem | None) -> Rows:
         many = None if ensemble is None else ensemble.u0
         leaves = [x[None] for x in prob.inputs.u] if many is None else pytree.tree_leaves(many)
         u0 = torch.cat([x.reshape(x.shape[0], -1) for x in leaves], dim=1)
@@ -146,23 +155,31 @@ class _Rows(NamedTuple):
         return cls(u0, pytree.tree_leaves(ensemble.p) if differs else prob.inputs.p, differs)  # type: ignore[union-attr]
 
 
-def _in_julia(
-    prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, seeds: np.ndarray, seed: int
-):
+def _stepped(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, rows: Rows, seeds: np.ndarray, seed: int):
     select.engine("julia")  # or an error that says how to get it
     _check_sensealg(options.sensealg)
     equation = prepare(prob, options.route)
     alg = alg or default_algorithm(prob, equation.additive)
-    _check_noise(alg, prob, equation.additive)
+    check_noise(alg, prob, equation.additive)
     steps = {k: getattr(options, k) for k in ("dt", "dtmax", "maxiters", "adaptive") if getattr(options, k) is not None}
     if not alg.adaptive or options.adaptive is False:
         _check_dt(alg, options.dt)
         steps["adaptive"] = False
+    return in_julia(prob, equation, alg, options, steps, ts, rows, seeds, seed)
+
+
+def in_julia(
+    prob: Any, equation: Equation, alg: Algorithm, options: Options, steps: dict[str, Any], ts: torch.Tensor,
+    rows: Rows, seeds: np.ndarray, seed: int,
+) -> tuple[torch.Tensor, Found]:  # fmt: skip
+    """The states (N, k, n) of all paths, in the state's dtype, and what else was found; `steps` are Julia's options."""
+    select.engine("julia")
     single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
     make = functools.partial(
         PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
         t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-3,
         abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
+        delays=equation.delays, asked=equation.asked,
     )  # fmt: skip
     u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
     call = Call(make, to_numpy(ts).copy())
@@ -178,10 +195,10 @@ def _in_julia(
         t, W, Z = steps(call.paths, 0)
         return NoisePath(torch.from_numpy(t), torch.from_numpy(W), torch.from_numpy(Z) if Z.shape[1] else None)
 
-    return u.to(rows.u0), _Found(call.paths.errors, call.paths.stats, seed, at, noise)
+    return u.to(rows.u0), Found(call.paths.errors, call.paths.stats, seed, at, noise)
 
 
-def _parameters(equation: Equation, rows: _Rows) -> torch.Tensor:
+def _parameters(equation: Equation, rows: Rows) -> torch.Tensor:
     """(N or 1, m): those of p, and what drift and diffusion captured."""
     p = [x.reshape(x.shape[0] if rows.p_differs else 1, -1) for x in rows.p]
     count = p[0].shape[0] if p else 1
@@ -190,9 +207,7 @@ def _parameters(equation: Equation, rows: _Rows) -> torch.Tensor:
     return torch.cat(every, dim=1) if every else torch.zeros((1, 0), dtype=torch.float64)
 
 
-def _embedded(
-    prob: SDEProblem, alg: Any, options: _Options, ts: torch.Tensor, rows: _Rows, seeds: np.ndarray, seed: int
-):
+def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, rows: Rows, seeds: np.ndarray, seed: int):
     from pysciml.engines.embedded import torchsde_methods as torchsde
 
     if options.route == "compiled":
@@ -203,7 +218,7 @@ def _embedded(
             fix="leave route out",
         )
     alg = alg or (EM() if prob.interpretation == "ito" else EulerHeun())
-    _check_noise(alg, prob, additive=prob.noise_type == "additive")
+    check_noise(alg, prob, additive=prob.noise_type == "additive")
     torchsde.check(alg, options.sensealg, prob.interpretation)
     count = len(seeds)
     for name in ("dtmax", "maxiters"):
@@ -231,7 +246,7 @@ def _embedded(
             fix="noise=pysciml.NoisePath.sample(t, m)",
         )
 
-    return u, _Found(errors, stats, seed, lambda times: solve(times)[0], noise)
+    return u, Found(errors, stats, seed, lambda times: solve(times)[0], noise)
 
 
 def _unstable(alg: StochasticAlgorithm, prob: SDEProblem) -> SolveError:
@@ -253,12 +268,12 @@ def default_algorithm(prob: SDEProblem, additive: bool) -> StochasticAlgorithm:
     return LambaEM() if prob.interpretation == "ito" else LambaEulerHeun()
 
 
-def _seeds(seed: int, count: int) -> np.ndarray:
+def path_seeds(seed: int, count: int) -> np.ndarray:
     """One for each path, the same for the i-th however many there are; none is zero, which Julia takes for no seed."""
     return np.maximum(np.random.SeedSequence(seed).generate_state(count, np.uint64), 1)
 
 
-def _given(prob: SDEProblem, noise: NoisePath | None, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
+def _given(prob: Any, noise: NoisePath | None, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     if noise is None:
         return None
     t0, t1 = prob.span
@@ -278,38 +293,42 @@ def _given(prob: SDEProblem, noise: NoisePath | None, count: int) -> tuple[np.nd
     return noise.t.numpy(), wide.contiguous().numpy(), np.zeros(0) if second is None else second.contiguous().numpy()
 
 
-def _check(prob: SDEProblem, alg: Any, options: _Options) -> None:
+def _check(prob: SDEProblem, alg: Any, options: Options) -> None:
     """What can be said before there is an engine."""
-    if functorch.transforming():
-        raise UnsupportedError(
-            "a stochastic equation is not transformed by torch.func.",
-            got="a solve in a transform",
-            expected="backward() or torch.autograd.grad",
-            fix="torch.autograd.grad(loss, parameters)",
-        )
-    if any(x.is_complex() for x in (*prob.inputs.u, *prob.inputs.p)):
-        raise UnsupportedError("a stochastic equation has real states and parameters.", got="a complex u0 or p",
-                               expected="pairs of real numbers", fix="torch.view_as_real(u0)")  # fmt: skip
+    check_input(prob, options, "a stochastic equation")
     if alg is not None and not isinstance(alg, StochasticAlgorithm):
         if not isinstance(alg, Algorithm):
             raise InvalidInputError("alg must be an algorithm or its name.", got=f"{alg!r:.80}", fix="pysciml.SOSRI()")
         raise UnsupportedError(f"`{alg.name}` cannot solve an SDEProblem.", got=alg.name,
                                expected="a solver of stochastic equations: EM, SOSRI, RKMil, EulerHeun, ...",
                                fix="pysciml.solve(prob, pysciml.SOSRI())")  # fmt: skip
+    check_numbers(options)
+
+
+def check_numbers(options: Options) -> None:
+    """Raises `InvalidInputError` for steps or tolerances that are not positive."""
     for name in ("reltol", "abstol", "dt", "dtmax", "maxiters"):
         value = getattr(options, name)
         if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise InvalidInputError(
                 f"{name} must be a positive number.", got=f"{name}={value!r}", fix=f"leave {name} out"
             )
+
+
+def check_input(prob: Any, options: Options, name: str) -> None:
+    """Raises `UnsupportedError` for transforms, complex numbers and gradients in times."""
+    if functorch.transforming():
+        raise UnsupportedError(f"{name} is not transformed by torch.func.", got="a solve in a transform",
+                               expected="backward() or torch.autograd.grad",
+                               fix="torch.autograd.grad(loss, parameters)")  # fmt: skip
+    if any(x.is_complex() for x in (*prob.inputs.u, *prob.inputs.p)):
+        raise UnsupportedError(f"{name} has real states and parameters.", got="a complex u0 or p",
+                               expected="pairs of real numbers", fix="torch.view_as_real(u0)")  # fmt: skip
     times = (options.saveat, *prob.tspan)
     if torch.is_grad_enabled() and any(isinstance(t, torch.Tensor) and t.requires_grad for t in times):
-        raise UnsupportedError(
-            "a path has no derivative in time, so there is no gradient in times.",
-            got="saveat or tspan that requires grad",
-            expected="plain times",
-            fix="saveat.detach()",
-        )
+        raise UnsupportedError("a path has no derivative in time, so there is no gradient in times.",
+                               got="saveat or tspan that requires grad", expected="plain times",
+                               fix="saveat.detach()")  # fmt: skip
 
 
 def _check_sensealg(sensealg: SensitivityAlgorithm | None) -> None:
@@ -328,7 +347,7 @@ def _check_dt(alg: StochasticAlgorithm, dt: float | None) -> float:
     return dt
 
 
-def _check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> None:
+def check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> None:
     """Raises `UnsupportedError` if the algorithm solves other equations, or is for other noise."""
     if alg.interpretation not in ("both", prob.interpretation) and not additive:
         instead = default_algorithm(prob, additive).name

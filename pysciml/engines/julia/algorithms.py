@@ -116,7 +116,9 @@ def _make(alg: Algorithm) -> Any:
 
 
 def _julia_name(alg: Algorithm) -> str:
-    return "AutoAlgSwitch" if type(alg).__name__ == "AutoSwitch" else type(alg).__name__
+    if type(alg).__name__ == "AutoSwitch":
+        return "AutoAlgSwitch"
+    return getattr(alg, "julia_name", type(alg).__name__)
 
 
 def _options(alg: Algorithm) -> dict[str, Any]:

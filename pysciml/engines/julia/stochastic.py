@@ -22,7 +22,7 @@ from pysciml.solution import ReturnCode, Stats
 
 def solve_paths(request: PathsRequest) -> Paths:
     """Solves all paths in one call, on Julia's threads."""
-    count, n = request.seeds.size, request.drift.rhs.n
+    count, n = request.seeds.size, request.u0.shape[1]
     u, counts, stopped = np.empty((count, request.ts.size, n)), np.zeros((count, 4), np.int64), np.empty(count)
     nothing = np.zeros(0)
     times, W, Z = request.noise or (nothing, nothing, nothing)
@@ -66,10 +66,24 @@ def at_times(paths: Paths, ts: np.ndarray) -> np.ndarray:
 
 def _equation(request: PathsRequest, *kinds: str) -> Any:
     """The equation in Julia, with at least these parts of its models compiled."""
+    if request.diffusion is None:
+        f = bridge.model(_plain(request, request.drift), kinds)
+        return call("Driven", f, request.drift.places, request.u0.shape[1], request.blocks[0])
+    if request.delays:
+        return _delayed(request)
     jac = ("jac",) if request.alg.implicit else ()
     f, g = (bridge.model(_plain(request, part), (*kinds, *more))
             for part, more in ((request.drift, jac), (request.diffusion, ())))  # fmt: skip
     return call("Equation", f, g, request.drift.places, request.diffusion.places, *request.blocks)
+
+
+def _delayed(request: PathsRequest) -> Any:
+    """The equation with delays, whose parts are the drift and its lags, the diffusion and its lags, and the past."""
+    assert request.diffusion is not None  # noqa: S101 - an equation with delays has one
+    lags, others, past = request.delays
+    parts = (request.drift, lags, request.diffusion, others, past)
+    models = [bridge.model(_plain(request, part), ("f",)) for part in parts]
+    return call("DelayedEquation", request.u0.shape[1], *request.asked, *models, *(part.places for part in parts))
 
 
 def _plain(request: PathsRequest, part: RequestPart) -> Request:
@@ -83,7 +97,8 @@ def _telling(request: PathsRequest, name: str, *args: Any) -> Any:
     try:
         return call(name, *args)
     except JuliaError as error:
-        whole = _plain(request, request.drift)._replace(parts=(request.diffusion,), alg=request.alg)
+        parts = (*(() if request.diffusion is None else (request.diffusion,)), *request.delays)
+        whole = _plain(request, request.drift)._replace(parts=parts, alg=request.alg)
         failure = translated(error, whole, "backward" if name.startswith("adjoint") else "forward")
     raise failure
 

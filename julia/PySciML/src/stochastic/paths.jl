@@ -88,11 +88,14 @@ end
 
 SciMLBase.isinplace(::Diffusion, ::Int, ::AbstractString, ::Bool; options...) = true
 
+"""What a path is of: has a model `f`, which `blocks` of noise there are, and a `stochastic_problem`."""
+abstract type AbstractEquation{T} end
+
 """
 A stochastic equation du = f dt + g dW: models of drift and diffusion, and where among the parameters of the whole each
 has its own, from 1 on.
 """
-struct Equation{T}
+struct Equation{T} <: AbstractEquation{T}
     f::Model{T}
     g::Model{T}
     f_places::Vector{Int}
@@ -117,7 +120,7 @@ end
 
 """A solved path: its steps with the Brownian motions there, and by what scheme they were taken."""
 struct Path{T}
-    equation::Equation{T}
+    equation::AbstractEquation{T}
     alg::Any
     p::Vector{T}
     t::Vector{T}
@@ -137,17 +140,21 @@ function stochastic_problem(eq::Equation{T}, alg, u0, p, t0, t1, seed, noise) wh
     return SciMLBase.SDEProblem{true}(sde, u0, (t0, t1), T[]; noise_rate_prototype, seed, noise)
 end
 
+"""What solves an equation by this algorithm, and the options that this takes besides."""
+stepper(::AbstractEquation, alg) = alg
+own_options(::AbstractEquation, seed) = (;)
+
 """
     solve_path!(out, counts, equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise)
 
 Solves one path, on steps that end at `ts`, and writes the states there to the columns of `out` (n, k). Returns a `Path`.
 Throws `Stopped` if the end was not reached.
 """
-function solve_path!(out, counts, eq::Equation{T}, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise) where {T}
+function solve_path!(out, counts, eq::AbstractEquation{T}, alg, u0, p, t0, t1, ts, reltol, abstol, options, seed, noise) where {T}
     p = Vector{T}(p)
     prob = stochastic_problem(eq, alg, Vector{T}(u0), p, T(t0), T(t1), seed, noise)
     tstops = Vector{T}(filter(t -> T(t0) < t < T(t1), Vector{T}(ts)))
-    sol = SciMLBase.solve(prob, alg; reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
+    sol = SciMLBase.solve(prob, stepper(eq, alg); own_options(eq, seed)..., reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
         tstops, save_everystep = true, save_noise = true, dense = false, options...)
     check_end(sol, "forward")
     path = Path{T}(eq, alg, p, sol.t, reduce(hcat, sol.u), motions_at(sol, noise === nothing)...)
@@ -188,7 +195,7 @@ end
 one for all. `noise` is nothing, or times with W and Z (motions, k, N or 1) there. Returns a vector with a `Path` for each
 that reached its end, and a `Failure` for each that did not.
 """
-function solve_paths!(out, counts, eq::Equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
+function solve_paths!(out, counts, eq::AbstractEquation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
     paths = Vector{Any}(nothing, length(seeds))
     each(length(paths)) do i
         try
@@ -209,7 +216,7 @@ end
 `solve_paths!` with the arrays out, counts, u0, p, ts, seeds, noise (times, W, Z) and stopped in a table. `stopped` (N,)
 gets the time where a path failed, and NaN where it did not.
 """
-function solve_paths_at!(table::Int, N, n, m, eq::Equation, alg, t0, t1, reltol, abstol, options)
+function solve_paths_at!(table::Int, N, n, m, eq::AbstractEquation, alg, t0, t1, reltol, abstol, options)
     foreach(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
     all, F = Table(table), Float64
     ts, times, b = at(all, F, 5), at(all, F, 7), motions(eq.blocks)

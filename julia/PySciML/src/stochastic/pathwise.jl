@@ -124,7 +124,9 @@ end
 
 The gradient of sum(cotangents .* states at ts) in u0 and in the parameters of one path.
 """
-function adjoint_path!(du0, dp, path::Path{T}, ts, cotangents) where {T}
+adjoint_path!(du0, dp, path::Path, ts, cotangents) = read_path!(du0, dp, path, path.equation, ts, cotangents)
+
+function read_path!(du0, dp, path::Path{T}, eq::Equation, ts, cotangents) where {T}
     r, λ = Reading(path), zeros(T, size(path.u, 1))
     nodes = on_steps(path, ts, cotangents)
     for i in (length(path.t) - 1):-1:1
@@ -138,8 +140,8 @@ function adjoint_path!(du0, dp, path::Path{T}, ts, cotangents) where {T}
     end
     copyto!(du0, λ .+ view(nodes, :, 1))
     fill!(dp, 0)
-    view(dp, path.equation.f_places) .+= r.f.gradient
-    view(dp, path.equation.g_places) .+= r.g.gradient
+    view(dp, eq.f_places) .+= r.f.gradient
+    view(dp, eq.g_places) .+= r.g.gradient
     return nothing
 end
 

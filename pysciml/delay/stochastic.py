@@ -1,0 +1,187 @@
+"""From an SDDEProblem, or an ensemble of its paths, to solutions."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import replace
+from types import SimpleNamespace
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+import torch
+
+from pysciml.algorithms import EM, Algorithm, EulerHeun, StochasticAlgorithm, by_name
+from pysciml.control import SaveAt, save_times
+from pysciml.delay.pieces import Lags, Past, Slope, count_asked
+from pysciml.engines import select
+from pysciml.engines.base import RequestPart
+from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
+from pysciml.first_order import refusing
+from pysciml.problems import EnsembleProblem, NoisePath, SDDEProblem
+from pysciml.rhs.callback import prepare_callback
+from pysciml.rhs.padded import Padded
+from pysciml.rhs.parameters import Inputs
+from pysciml.rhs.trace import prepare_for
+from pysciml.solution import EnsembleSolution
+from pysciml.stochastic import SDESolution
+from pysciml.stochastic.equation import Equation
+from pysciml.stochastic.solve import (
+    Found,
+    Options,
+    Rows,
+    as_ensemble,
+    as_solution,
+    check_input,
+    check_noise,
+    check_numbers,
+    in_julia,
+    path_seeds,
+)
+
+_REFUSAL = {
+    "what": "there are no gradients through a stochastic delay equation.",
+    "got": "backward() through the states of an SDDEProblem",
+    "expected": "finite differences at the same seed; an SDEProblem or a DDEProblem has gradients",
+    "fix": "with torch.no_grad(): (loss(p + h) - loss(p - h)) / (2 * h)",
+}
+
+
+def solve_sdde(
+    prob: SDDEProblem,
+    alg: Algorithm | str | None = None,
+    *,
+    saveat: SaveAt = None,
+    reltol: float | None = None,
+    abstol: float | None = None,
+    engine: str | None = None,
+    route: str | None = None,
+    dt: float | None = None,
+    dtmax: float | None = None,
+    maxiters: int | None = None,
+    adaptive: bool | None = None,
+    seed: int | None = None,
+    noise: NoisePath | None = None,
+) -> SDESolution:
+    """`pysciml.solve` of an `SDDEProblem`: one path. Args: as of an `SDEProblem`; alg: None takes `EM`, `EulerHeun`."""
+    options = Options(saveat, reltol, abstol, None, engine, route, dt, dtmax, maxiters, adaptive, seed, noise)
+    return as_solution(prob, *_solve(prob, alg, options, None, 1))
+
+
+def solve_sddes(ensemble: EnsembleProblem, alg: Algorithm | str | None, **options: Any) -> EnsembleSolution:
+    """`pysciml.solve_ensemble` of an `SDDEProblem`: all paths in one call; options as of `solve_sdde`."""
+    return as_ensemble(ensemble, *_solve(ensemble.prob, alg, Options(**options), ensemble, len(ensemble)))
+
+
+def _solve(
+    prob: SDDEProblem, alg: Any, options: Options, ensemble: EnsembleProblem | None, count: int
+) -> tuple[torch.Tensor, torch.Tensor, Found]:
+    alg = by_name(alg) if isinstance(alg, str) else alg or (EM() if prob.interpretation == "ito" else EulerHeun())
+    check_input(prob, options, "a stochastic delay equation")
+    _check(alg, options)
+    ts = save_times(cast("Any", prob), options.saveat)
+    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed
+    equation = _prepare(prob, options.route)
+    check_noise(alg, cast("Any", prob), equation.additive)
+    given = {k: getattr(options, k) for k in ("dt", "dtmax", "maxiters", "adaptive")}
+    steps = {k: x for k, x in given.items() if x is not None}
+    if not alg.adaptive:
+        steps["adaptive"] = False
+    rows = Rows.of(prob, ensemble)
+    anchors = [x for x in (rows.u0, *rows.p, *equation.captured) if x.requires_grad] if torch.is_grad_enabled() else []
+    with torch.no_grad():
+        u, found = in_julia(prob, equation, alg, options, steps, ts, rows, path_seeds(seed, count), seed)
+
+    def at(times: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            x = found.at(times)
+        return refusing(x, anchors, **_REFUSAL)
+
+    return ts, refusing(u, anchors, **_REFUSAL), replace(found, at=at)
+
+
+class _Piece(NamedTuple):
+    """A part as a right-hand side, and how many past states it is given."""
+
+    f: Padded
+    calls: int
+
+
+def _pieces(prob: SDDEProblem) -> list[_Piece]:
+    """The slope and the lags of the drift, then of the diffusion, and the past."""
+    layout, n, found = prob.inputs.u_layout, prob.inputs.u_layout.size, []
+    for f in (prob.f, prob.g):
+        calls = count_asked(SimpleNamespace(f=f, p=prob.p, inputs=prob.inputs, span=prob.span))
+        found.append(_Piece(Padded(Slope(f, layout, calls), n * (1 + calls), n, of=(f,)), calls))
+        lags = Lags(f, layout, calls) if calls else _no_lags
+        found.append(_Piece(Padded(lags, n, max(calls, 1), of=(f,)), calls))
+    if not found[0].calls + found[2].calls:
+        raise InvalidInputError(
+            "neither f nor g asks for the past.", got="f(t, u, h) and g(t, u, h) that do not call h",
+            expected="h(t - lag) in one of them; or, without delays, an SDEProblem",
+            fix="pysciml.SDEProblem(f, g, u0, tspan, p)",
+        )  # fmt: skip
+    return [*found, _Piece(Padded(Past(prob.h, layout), n, n, of=(prob.h,) if callable(prob.h) else ()), 0)]
+
+
+def _no_lags(t: torch.Tensor, x: torch.Tensor, *p: Any) -> torch.Tensor:
+    return t.reshape(1)
+
+
+def _prepare(prob: SDDEProblem, route: str | None) -> Equation:
+    made = _pieces(prob)
+    flat = torch.cat([x.detach().reshape(-1) for x in prob.inputs.u])
+    examples = [flat.repeat(-(-part.f.n // flat.numel()))[: part.f.n] for part in made]
+    if route != "callback":
+        try:
+            return _joined(prob, made, [prepare_for(part.f, prob.span[0], Inputs.of(z, prob.p))
+                                        for part, z in zip(made, examples, strict=True)])  # fmt: skip
+        except TraceError as refusal:
+            if route == "compiled":
+                raise
+            warnings.warn(f"f, g or h cannot be compiled, so they are called back from Julia, which is slower:\n"
+                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
+    return _joined(prob, made, [prepare_callback(SimpleNamespace(f=part.f, u0=z, tspan=prob.tspan, p=prob.p))
+                                for part, z in zip(made, examples, strict=True)])  # fmt: skip
+
+
+def _joined(prob: SDDEProblem, made: list[_Piece], prepared: list[Any]) -> Equation:
+    """All parts with one list of parameters: those of p, then what any captured."""
+    captured = list({id(x): x for program, _ in prepared for x in program.captured}.values())
+    leaves = [*prob.inputs.p, *captured]
+    ends = np.cumsum([0, *(x.numel() for x in leaves)])
+    where = {id(x): i for i, x in enumerate(captured, start=len(prob.inputs.p))}
+    parts = []
+    for program, rhs in prepared:
+        own = [*range(len(prob.inputs.p)), *(where[id(x)] for x in program.captured)]
+        places = [np.arange(ends[i], ends[i + 1]) for i in own]
+        parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
+    drift, lags, diffusion, others, past = parts
+    graph = diffusion.rhs.graph("f", diffusion.program) if hasattr(diffusion.rhs, "graph") else None
+    additive = graph is not None and not graph.depends_on("u")
+    return Equation(drift, diffusion, captured, (prob.motions, 1, 1), additive, (lags, others, past),
+                    (made[0].calls, made[2].calls))  # fmt: skip
+
+
+def _check(alg: Any, options: Options) -> None:
+    if not isinstance(alg, StochasticAlgorithm):
+        if not isinstance(alg, Algorithm):
+            raise InvalidInputError("alg must be an algorithm or its name.", got=f"{alg!r:.80}", fix="pysciml.EM()")
+        raise UnsupportedError(f"`{alg.name}` cannot solve an SDDEProblem.", got=alg.name,
+                               expected="an explicit solver of stochastic equations: EM, LambaEM, SOSRI, RKMil, ...",
+                               fix="pysciml.solve(prob, pysciml.EM(), dt=0.01)")  # fmt: skip
+    if alg.implicit or not alg.package:
+        raise UnsupportedError(
+            f"`{alg.name}` is not offered for stochastic delay equations.", got=alg.name,
+            expected="an explicit solver of Julia's: EM, LambaEM, EulerHeun, SOSRI, RKMil, ...",
+            fix="pysciml.solve(prob, pysciml.EM(), dt=0.01)",
+        )  # fmt: skip
+    check_numbers(options)
+    if options.dt is None and (not alg.adaptive or options.adaptive is False):
+        raise InvalidInputError(f"`{alg.name}` with fixed steps needs dt.", got="dt=None",
+                                fix=f"pysciml.solve(prob, pysciml.{alg.name}(), dt=0.01)")  # fmt: skip
+    if select.engine_name(options.engine) != "julia":
+        raise UnsupportedError(
+            "the embedded engine has no library for stochastic delay equations.", got='engine="embedded"'
+            if options.engine == "embedded" else "no Julia environment", expected='engine="julia"',
+            fix="python -m pysciml julia install",
+        )  # fmt: skip

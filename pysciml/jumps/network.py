@@ -1,0 +1,105 @@
+"""The channels of a problem: their rates compiled or called back, and which rates depend on which states."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import torch
+
+from pysciml.engines.base import RequestPart
+from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError
+from pysciml.problems import JumpProblem, MassAction
+from pysciml.rhs.callback import prepare_callback
+from pysciml.rhs.captured import captured
+from pysciml.rhs.padded import Padded
+from pysciml.rhs.parameters import Inputs
+from pysciml.rhs.sparsity import dependence
+from pysciml.rhs.trace import prepare_for
+
+
+@dataclass(eq=False)
+class Network:
+    """A problem as an engine takes it.
+
+    Attributes:
+        rates: the rates in a square, or None of mass action. reactants: those of mass action, else None.
+        captured: the tensors that the rates reach for by themselves; after p they are the parameters.
+        depends: (R, n), 1 where a rate depends on a state. timed: whether a rate depends on t, as far as is known.
+    """
+
+    rates: RequestPart | None
+    reactants: np.ndarray | None
+    captured: list[torch.Tensor]
+    depends: np.ndarray
+    timed: bool
+
+
+def prepare(prob: JumpProblem, route: str | None) -> Network:
+    """Compiles the rates, or makes them ready to be called back, as `route` says; None compiles where it can.
+
+    Raises:
+        TraceError: route="compiled", and they cannot be. InvalidInputError: there are not as many as changes.
+    """
+    _check_rates(prob)
+    if isinstance(prob.rates, MassAction):
+        return _of_mass_action(prob, prob.rates)
+    padded = Padded(_flat(prob), prob.u0.numel(), prob.channels, of=(prob.rates,))
+    u = torch.cat([prob.inputs.u[0], prob.inputs.u[0].new_zeros(padded.n - prob.u0.numel())]).detach()
+    if route != "callback":
+        try:
+            program, rhs = prepare_for(padded, prob.span[0], Inputs.of(u, prob.p))
+        except TraceError as refusal:
+            if route == "compiled":
+                raise
+            warnings.warn("the rates cannot be compiled, so Python is called back from Julia, which is slower:\n"
+                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
+        else:
+            graph = rhs.graph("f", program)
+            depends = dependence(graph)[: prob.channels, : prob.u0.numel()].toarray().astype(np.int64)
+            part = RequestPart(rhs, program, np.zeros(0, np.int64))
+            return Network(part, None, program.captured, np.ascontiguousarray(depends), graph.depends_on("t"))
+    return _called_back(prob, padded, u)
+
+
+def _called_back(prob: JumpProblem, padded: Padded, u: torch.Tensor) -> Network:
+    program, rhs = prepare_callback(SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p))
+    everything = np.ones((prob.channels, prob.u0.numel()), np.int64)
+    first, last = (rhs.f(t, u.cpu().numpy(), _values(prob, program.captured)) for t in prob.span)
+    timed = not np.array_equal(first, last)
+    return Network(RequestPart(rhs, program, np.zeros(0, np.int64)), None, program.captured, everything, timed)
+
+
+def _flat(prob: JumpProblem) -> Any:
+    def rates(t: torch.Tensor, u: torch.Tensor, *p: Any) -> torch.Tensor:
+        return prob.rates(t, u, *p).to(u)
+
+    return rates
+
+
+def _values(prob: JumpProblem, found: list[torch.Tensor]) -> np.ndarray:
+    leaves = [x.detach().double().cpu().reshape(-1) for x in (*prob.inputs.p, *found)]
+    return torch.cat(leaves).numpy() if leaves else np.zeros(0)
+
+
+def _of_mass_action(prob: JumpProblem, rates: MassAction) -> Network:
+    p = () if prob.p is None else (prob.p,)
+    reactants = rates.reactants.numpy()
+    found = captured(lambda: rates.constants_at(*p))
+    return Network(None, np.ascontiguousarray(reactants), found, (reactants > 0).astype(np.int64), timed=False)
+
+
+def _check_rates(prob: JumpProblem) -> None:
+    """Raises `InvalidInputError` if the rates are not one vector, of as many as there are changes."""
+    u = prob.inputs.u[0].detach()
+    with torch.no_grad():
+        found = prob.rates(torch.as_tensor(prob.span[0], dtype=u.dtype, device=u.device), u,
+                           *(() if prob.p is None else (prob.p,)))  # fmt: skip
+    if not isinstance(found, torch.Tensor) or list(found.shape) != [prob.channels]:
+        got = f"shape {list(found.shape)}" if isinstance(found, torch.Tensor) else type(found).__name__
+        raise InvalidInputError("rates must return one rate for each row of changes.", got=got,
+                                expected=f"a tensor ({prob.channels},)",
+                                fix="return torch.stack([p[0], p[1] * u[0]])")  # fmt: skip
