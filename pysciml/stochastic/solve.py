@@ -61,7 +61,7 @@ def solve_sde(
     Args:
         alg: None takes `SOSRI` for Ito equations with diagonal noise, `RKMil` for Stratonovich's, `SOSRA` where the
             diffusion does not depend on the state, and else `LambaEM` or `LambaEulerHeun`; embedded: `EM`, `EulerHeun`.
-        reltol, abstol: of solvers with steps of their own. Defaults 1e-3 and 1e-5.
+        reltol, abstol: of solvers with steps of their own. Defaults 1e-2 and 1e-2, as in Julia.
         dt: the step of a solver without steps of its own, or the first one. adaptive: False keeps to dt.
         sensealg: `DirectAdjoint`, the derivative of the steps that were taken, is the one there is.
     """
@@ -177,9 +177,9 @@ def in_julia(
     single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
     make = functools.partial(
         PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
-        t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-3,
-        abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
-        delays=equation.delays, asked=equation.asked,
+        t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-2,
+        abstol=options.abstol or 1e-2, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
+        delays=equation.delays, asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
     )  # fmt: skip
     u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
     call = Call(make, to_numpy(ts).copy())
@@ -230,7 +230,7 @@ def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, ro
     _given(prob, path, count)  # checks it
     solve = functools.partial(
         torchsde.solve, batch, alg, seed=seed, noise=path, dt=_check_dt(alg, options.dt),
-        adaptive=bool(options.adaptive), reltol=options.reltol or 1e-3, abstol=options.abstol or 1e-5,
+        adaptive=bool(options.adaptive), reltol=options.reltol or 1e-2, abstol=options.abstol or 1e-2,
     )  # fmt: skip
     u, stats = solve(ts)
     bad = [i for i in range(count) if not bool(torch.isfinite(u[i].detach()).all())]
