@@ -354,8 +354,8 @@ def check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> N
         raise UnsupportedError(f"`{alg.name}` solves {alg.interpretation.title()}'s equations, which this one is not.",
                                got=f'interpretation="{prob.interpretation}"', expected=instead,
                                fix=f"pysciml.solve(prob, pysciml.{instead}())")  # fmt: skip
-    kind = "general" if prob.noise_type == "scalar" else prob.noise_type
-    if (kind if kind in alg.noises else "additive" if additive else None) not in alg.noises:
+    kind = {"scalar": "general", "additive": "general"}.get(prob.noise_type, prob.noise_type)
+    if kind not in alg.noises and not (additive and "additive" in alg.noises):
         instead = default_algorithm(prob, additive).name
         raise UnsupportedError(f"`{alg.name}` cannot solve with this noise.",
                                got=f"{prob.noise_type} noise" + ("" if additive else ", which depends on the state"),
