@@ -60,7 +60,7 @@ callback(look::Look) = DiscreteCallback(look, look; save_positions = (false, fal
 One path by leaps, on steps that end at `ts`. Arguments as of `exact_path!`.
 """
 function leaping_path!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seed, maxiters, options)
-    home = package("JumpProcesses")
+    home = net.home
     massive = net.model === nothing ? mass_action(net, p) : nothing
     leaps = Leaps(net, massive === nothing ? Rates(net, p) : massive)
     regular = home.RegularJump{true}(leaps, leaps, channels(net))
