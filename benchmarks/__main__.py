@@ -6,7 +6,7 @@ And the table of gradients, of all problems or those named: `python -m benchmark
 import sys
 from importlib import import_module
 
-CASES = ("lotka_volterra_ude", "stiff_ude", "dde", "cold_start")
+CASES = ("lotka_volterra_ude", "stiff_ude", "stochastic", "dde", "cold_start")
 TABLE = "gradients"
 
 

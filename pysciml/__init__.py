@@ -4,6 +4,7 @@ Importing this starts no engine and imports no solver; each is loaded when it fi
 """
 
 from pysciml import datasets as datasets
+from pysciml import nn as nn
 from pysciml._version import __version__ as __version__
 from pysciml.algorithms import AB3 as AB3
 from pysciml.algorithms import AB4 as AB4
@@ -63,6 +64,11 @@ from pysciml.algorithms import IRKN3 as IRKN3
 from pysciml.algorithms import IRKN4 as IRKN4
 from pysciml.algorithms import KYKSSPRK42 as KYKSSPRK42
 from pysciml.algorithms import MEBDF2 as MEBDF2
+from pysciml.algorithms import MIRK2 as MIRK2
+from pysciml.algorithms import MIRK3 as MIRK3
+from pysciml.algorithms import MIRK4 as MIRK4
+from pysciml.algorithms import MIRK5 as MIRK5
+from pysciml.algorithms import MIRK6 as MIRK6
 from pysciml.algorithms import MSRK5 as MSRK5
 from pysciml.algorithms import MSRK6 as MSRK6
 from pysciml.algorithms import NDBLSRK124 as NDBLSRK124
@@ -152,10 +158,12 @@ from pysciml.algorithms import CalvoSanz4 as CalvoSanz4
 from pysciml.algorithms import CandyRoz4 as CandyRoz4
 from pysciml.algorithms import CarpenterKennedy2N54 as CarpenterKennedy2N54
 from pysciml.algorithms import Cash4 as Cash4
+from pysciml.algorithms import Collocation4 as Collocation4
 from pysciml.algorithms import CVODE_Adams as CVODE_Adams
 from pysciml.algorithms import DefaultODEAlgorithm as DefaultODEAlgorithm
 from pysciml.algorithms import Direct as Direct
 from pysciml.algorithms import DirectCR as DirectCR
+from pysciml.algorithms import DynamicSS as DynamicSS
 from pysciml.algorithms import EPIRK4s3A as EPIRK4s3A
 from pysciml.algorithms import EPIRK4s3B as EPIRK4s3B
 from pysciml.algorithms import Euler as Euler
@@ -206,6 +214,8 @@ from pysciml.algorithms import McAte5 as McAte5
 from pysciml.algorithms import McAte8 as McAte8
 from pysciml.algorithms import MethodOfSteps as MethodOfSteps
 from pysciml.algorithms import Midpoint as Midpoint
+from pysciml.algorithms import MultiShooting as MultiShooting
+from pysciml.algorithms import NewtonRaphson as NewtonRaphson
 from pysciml.algorithms import NorsettEuler as NorsettEuler
 from pysciml.algorithms import Nystrom4 as Nystrom4
 from pysciml.algorithms import Nystrom4VelocityIndependent as Nystrom4VelocityIndependent
@@ -258,10 +268,12 @@ from pysciml.algorithms import RosenbrockW6S4OS as RosenbrockW6S4OS
 from pysciml.algorithms import RosShamp4 as RosShamp4
 from pysciml.algorithms import Ruth3 as Ruth3
 from pysciml.algorithms import Scholz4_7 as Scholz4_7
+from pysciml.algorithms import Shooting as Shooting
 from pysciml.algorithms import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
 from pysciml.algorithms import SKenCarp as SKenCarp
 from pysciml.algorithms import SofSpa10 as SofSpa10
 from pysciml.algorithms import SortingDirect as SortingDirect
+from pysciml.algorithms import SSRootfind as SSRootfind
 from pysciml.algorithms import Stepanov5 as Stepanov5
 from pysciml.algorithms import SymplecticEuler as SymplecticEuler
 from pysciml.algorithms import TanYam7 as TanYam7
@@ -269,6 +281,7 @@ from pysciml.algorithms import TauLeaping as TauLeaping
 from pysciml.algorithms import TorchDiffEq as TorchDiffEq
 from pysciml.algorithms import TorchSDE as TorchSDE
 from pysciml.algorithms import Trapezoid as Trapezoid
+from pysciml.algorithms import TrustRegion as TrustRegion
 from pysciml.algorithms import Tsit5 as Tsit5
 from pysciml.algorithms import TsitPap8 as TsitPap8
 from pysciml.algorithms import Veldd4 as Veldd4
@@ -310,6 +323,7 @@ from pysciml.jumps import JumpSolution as JumpSolution
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
+from pysciml.problems import BVProblem as BVProblem
 from pysciml.problems import DAEProblem as DAEProblem
 from pysciml.problems import DDEProblem as DDEProblem
 from pysciml.problems import DynamicalODEProblem as DynamicalODEProblem
@@ -323,6 +337,8 @@ from pysciml.problems import SDDEProblem as SDDEProblem
 from pysciml.problems import SDEProblem as SDEProblem
 from pysciml.problems import SecondOrderODEProblem as SecondOrderODEProblem
 from pysciml.problems import SplitODEProblem as SplitODEProblem
+from pysciml.problems import SteadyStateProblem as SteadyStateProblem
+from pysciml.problems import TwoPointBVProblem as TwoPointBVProblem
 from pysciml.rhs.julia_source import JuliaFunction as JuliaFunction
 from pysciml.sdeint import sdeint as sdeint
 from pysciml.sdeint import sdeint_adjoint as sdeint_adjoint
@@ -333,11 +349,13 @@ from pysciml.sensitivity import ForwardSensitivity as ForwardSensitivity
 from pysciml.sensitivity import GaussAdjoint as GaussAdjoint
 from pysciml.sensitivity import InterpolatingAdjoint as InterpolatingAdjoint
 from pysciml.sensitivity import QuadratureAdjoint as QuadratureAdjoint
+from pysciml.sensitivity import SteadyStateAdjoint as SteadyStateAdjoint
 from pysciml.solution import EnsembleSolution as EnsembleSolution
 from pysciml.solution import Event as Event
 from pysciml.solution import FailedTrajectory as FailedTrajectory
 from pysciml.solution import ReturnCode as ReturnCode
 from pysciml.solution import Solution as Solution
 from pysciml.solution import Stats as Stats
+from pysciml.solution import SteadyStateSolution as SteadyStateSolution
 from pysciml.solve import solve as solve
 from pysciml.stochastic import SDESolution as SDESolution

@@ -16,7 +16,6 @@ from pysciml.algorithms import EM, SRA1, SRIW1, Algorithm, EulerHeun, RKMil, Tor
 from pysciml.engines import select
 from pysciml.errors import InvalidInputError, MissingExtraError, UnsupportedError
 from pysciml.problems import NoisePath, SDEProblem
-from pysciml.sensitivity import BacksolveAdjoint
 from pysciml.solve import solve
 
 # Which solver of Julia's has the scheme of which method.
@@ -88,8 +87,10 @@ def sdeint(
         >>> bool(sde.rate.grad < 0)
         True
     """
-    return _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra,
-                   extra_solver_state, engine, seed, None, {})  # fmt: skip
+    asked = {"bm": bm, "method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, "dt_min": dt_min,
+             "options": options, "names": names, "logqp": logqp, "extra": extra,
+             "extra_solver_state": extra_solver_state}  # fmt: skip
+    return _sdeint(sde, y0, ts, asked, engine, seed, None)
 
 
 def sdeint_adjoint(
@@ -140,7 +141,10 @@ def sdeint_adjoint(
         >>> bool(sde.rate.grad > 0)
         True
     """
-    given = {
+    asked = {"bm": bm, "method": method, "dt": dt, "adaptive": adaptive, "rtol": rtol, "atol": atol, "dt_min": dt_min,
+             "options": options, "names": names, "logqp": logqp, "extra": extra,
+             "extra_solver_state": extra_solver_state}  # fmt: skip
+    adjoint = {
         "adjoint_method": adjoint_method,
         "adjoint_adaptive": adjoint_adaptive,
         "adjoint_rtol": adjoint_rtol,
@@ -148,85 +152,60 @@ def sdeint_adjoint(
         "adjoint_options": adjoint_options,
         "adjoint_params": adjoint_params,
     }
-    return _sdeint(sde, y0, ts, bm, method, dt, adaptive, rtol, atol, dt_min, options, names, logqp, extra,
-                   extra_solver_state, engine, seed, BacksolveAdjoint(), given)  # fmt: skip
+    usual = (None, False, 1e-5, 1e-4, None, None)
+    chosen = {name: x for (name, x), default in zip(adjoint.items(), usual, strict=True) if x is not default}
+    return _sdeint(sde, y0, ts, asked, engine, seed, chosen)
 
 
-def _sdeint(
-    sde,
-    y0,
-    ts,
-    bm,
-    method,
-    dt,
-    adaptive,
-    rtol,
-    atol,
-    dt_min,
-    options,
-    names,
-    logqp,
-    extra,
-    state,
-    engine,
-    seed,
-    sensealg,
-    adjoint,
-) -> Any:
+def _sdeint(sde: Any, y0: torch.Tensor, ts: Any, asked: dict[str, Any], engine: str | None, seed: int | None,
+            adjoint: dict[str, Any] | None) -> Any:  # fmt: skip
+    """Both functions. Args: asked: torchsde's arguments. adjoint: those of its adjoint that were chosen, or None."""
     _check(sde, y0)
-    of_torchsde = (bm is not None and not isinstance(bm, NoisePath)) or extra or state is not None
-    if (
-        of_torchsde
-        or (isinstance(method, str) and method in _ONLY_TORCH)
-        or (any(adjoint.values()) and _embedded(engine))
-    ):
-        given = {
-            "dt": dt,
-            "adaptive": adaptive,
-            "rtol": rtol,
-            "atol": atol,
-            "dt_min": dt_min,
-            "options": options,
-            "names": names,
-            "logqp": logqp,
-            "extra": extra,
-            "extra_solver_state": state,
-            "bm": bm,
-            "method": method,
-        }
-        return _by_torchsde(sde, y0, ts, engine, seed, adjoint if sensealg else None, given)
-    f, g, h = (
-        getattr(sde, (names or {}).get(long, short), None)
-        for long, short in (("drift", "f"), ("diffusion", "g"), ("prior_drift", "h"))
-    )
-    if f is None or g is None or (logqp and h is None):
-        raise InvalidInputError(
-            "the sde lacks a drift, a diffusion or, for logqp, a prior drift.",
-            got=type(sde).__name__,
-            expected="f, g" + ", h" * logqp,
-            fix='names={"drift": "mu", "diffusion": "sigma"}',
-        )
-    if logqp:
-        f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)  # type: ignore[arg-type] # h is there, as said above
+    f, g, h = _functions(sde, asked["names"] or {}, asked["logqp"])
+    if _wants_torchsde(asked) or (adjoint is not None and _embedded(engine)):
+        return _by_torchsde(sde, g, y0, ts, engine, seed, asked, adjoint)
+    if asked["logqp"]:
+        f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)
     times = torch.as_tensor(ts, dtype=torch.float64)
-    prob = SDEProblem(
-        f, g, y0, (float(times[0]), float(times[-1])), noise_type=_noise_type(sde), interpretation=sde.sde_type
-    )
-    alg = _algorithm(method, sde, engine, options)
+    kind = "general" if sde.noise_type == "scalar" else sde.noise_type  # there g has a last dimension of one
+    prob = SDEProblem(f, g, y0, (float(times[0]), float(times[-1])), noise_type=kind, interpretation=sde.sde_type)
+    alg = _algorithm(asked["method"], sde, engine, asked["options"])
     sol = solve(
         prob,
         alg,
         saveat=times,
-        dt=dt,
-        adaptive=adaptive or None if alg.adaptive is False else adaptive,
-        reltol=rtol,
-        abstol=atol,
-        noise=bm,
+        dt=asked["dt"],
+        reltol=asked["rtol"],
+        abstol=asked["atol"],
+        noise=asked["bm"],
+        adaptive=asked["adaptive"] if alg.adaptive or asked["adaptive"] else None,
         seed=seed,
         engine=engine,
-        sensealg=sensealg if _embedded(engine) else None,
     )
-    return _apart(sol.u) if logqp else sol.u
+    return _apart(sol.u) if asked["logqp"] else sol.u
+
+
+def _wants_torchsde(asked: dict[str, Any]) -> bool:
+    """Whether something was asked for that only torchsde has."""
+    of_its_own = (asked["bm"] is not None and not isinstance(asked["bm"], NoisePath)) or asked["extra"]
+    method = isinstance(asked["method"], str) and asked["method"] in _ONLY_TORCH
+    return of_its_own or method or asked["extra_solver_state"] is not None
+
+
+def _functions(sde: Any, names: dict[str, str], prior: bool) -> tuple[Callable, Callable, Callable]:
+    """Drift, diffusion and prior drift."""
+    f, g, h = (
+        getattr(sde, names.get(long, short), None)
+        for long, short in (("drift", "f"), ("diffusion", "g"), ("prior_drift", "h"))
+    )
+    if f is None or g is None or (prior and h is None):
+        raise InvalidInputError(
+            "the sde lacks a drift, a diffusion or, for logqp, a prior drift.",
+            got=type(sde).__name__,
+            expected="f, g" + ", h" * prior,
+            fix='names={"drift": "mu", "diffusion": "sigma"}',
+        )
+    return f, g, h  # type: ignore[return-value] # h is not called without logqp
 
 
 def _check(sde: Any, y0: Any) -> None:
@@ -243,10 +222,6 @@ def _check(sde: Any, y0: Any) -> None:
 
 def _embedded(engine: str | None) -> bool:
     return select.engine_name(engine) == "embedded"
-
-
-def _noise_type(sde: Any) -> str:
-    return "general" if sde.noise_type == "scalar" else sde.noise_type  # there g has a last dimension of one
 
 
 def _algorithm(method: Any, sde: Any, engine: str | None, options: dict[str, Any] | None) -> Algorithm:
@@ -291,25 +266,30 @@ def _apart(u: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     return u[..., :-1], u[..., -1].diff(dim=0)
 
 
-def _by_torchsde(sde: Any, y0: torch.Tensor, ts: Any, engine: str | None, seed: int | None, adjoint: Any, given: Any):
+def _by_torchsde(sde: Any, g: Callable, y0: torch.Tensor, ts: Any, engine: str | None, seed: int | None,
+                 asked: dict[str, Any], adjoint: dict[str, Any] | None) -> Any:  # fmt: skip
     if engine == "julia":
-        raise UnsupportedError("the julia engine has no such method, and takes no Brownian motion of torchsde's.",
-                               got='engine="julia"', expected="euler, milstein, srk, heun; a seed or a NoisePath as bm",
-                               fix="leave engine out")  # fmt: skip
+        raise UnsupportedError(
+            "the julia engine has no such method, and takes no Brownian motion of torchsde's.",
+            got='engine="julia"',
+            expected="euler, milstein, srk, heun; a seed or a NoisePath as bm",
+            fix="leave engine out",
+        )
     try:
         import torchsde
     except ImportError:
         raise MissingExtraError("torchsde", "sde", "what only torchsde can solve") from None
-    if seed is not None:
-        raise UnsupportedError("what torchsde solves takes no seed.", got=f"seed={seed}", expected="bm",
-                               fix="bm=torchsde.BrownianInterval(t0, t1, size, entropy=seed)")  # fmt: skip
-    if isinstance(given["bm"], NoisePath):
-        raise UnsupportedError(
-            "this method of torchsde's takes a Brownian motion of its own making.",
-            got="a NoisePath",
-            expected="torchsde.BrownianInterval",
-            fix="bm=None",
-        )
+    from pysciml.engines.embedded.torchsde_methods import brownian
+
+    if asked["bm"] is None or isinstance(asked["bm"], NoisePath):
+        times = torch.as_tensor(ts, dtype=y0.dtype)
+        with torch.no_grad():
+            motions = g(times[0], y0).shape[-1] + (asked["logqp"] and sde.noise_type == "diagonal")
+        seed = int(torch.randint(2**62, ())) if seed is None else seed
+        asked["bm"] = brownian((y0.shape[0], motions), y0, seed, asked["bm"], times, asked["method"], asked["dt"])
+    elif seed is not None:
+        raise UnsupportedError("a Brownian motion of torchsde's has a seed of its own.", got=f"bm and seed={seed}",
+                               expected="one of them", fix="seed=None")  # fmt: skip
     if adjoint is None:
-        return torchsde.sdeint(sde, y0, ts, **given)
-    return torchsde.sdeint_adjoint(sde, y0, ts, **given, **adjoint)
+        return torchsde.sdeint(sde, y0, ts, **asked)
+    return torchsde.sdeint_adjoint(sde, y0, ts, **asked, **adjoint)

@@ -110,6 +110,19 @@ class DirectAdjoint(SensitivityAlgorithm):
 
 
 @dataclass(frozen=True)
+class SteadyStateAdjoint(SensitivityAlgorithm):
+    """The gradient of a steady state, by the implicit function theorem: one linear system with the Jacobian of f.
+
+    It is exact at the solution that was found, whatever way led there. Up to some hundred states the Jacobian is
+    factored; where it has more, with its zeros left out, or GMRES takes products with it, as it is neither small nor
+    sparse. It has no tolerances and no algorithm. The default, and the only one, for a `SteadyStateProblem`.
+
+    Reference: Krantz and Parks, "The implicit function theorem", Birkhäuser (2002); Bai, Kolter and Koltun, "Deep
+    equilibrium models", NeurIPS 2019.
+    """
+
+
+@dataclass(frozen=True)
 class CollocationAdjoint(SensitivityAlgorithm):
     """For problems with delays: the transpose of a collocation of the variational equation, by one sweep backwards.
 
@@ -141,4 +154,4 @@ class CollocationAdjoint(SensitivityAlgorithm):
 
 
 ALL = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, ForwardSensitivity, BacksolveAdjoint, DirectAdjoint,
-       CollocationAdjoint)  # fmt: skip
+       SteadyStateAdjoint, CollocationAdjoint)  # fmt: skip

@@ -6,15 +6,25 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pysciml.algorithms import Algorithm
+from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
 from pysciml.delay import solve_delay, solve_sdde
 from pysciml.errors import InvalidInputError
 from pysciml.jumps import solve_jump
-from pysciml.problems import DDEProblem, JumpProblem, ODEProblem, RODEProblem, SDDEProblem, SDEProblem
+from pysciml.problems import (
+    BVProblem,
+    DDEProblem,
+    JumpProblem,
+    ODEProblem,
+    RODEProblem,
+    SDDEProblem,
+    SDEProblem,
+    SteadyStateProblem,
+)
 from pysciml.sensitivity import SensitivityAlgorithm
-from pysciml.solution import Solution
 from pysciml.solve_ode import solve_ode
+from pysciml.steady import solve_steady
 from pysciml.stochastic import solve_rode, solve_sde
 from pysciml.under_compile import graph_break
 
@@ -26,6 +36,8 @@ _SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
     (JumpProblem, solve_jump),
     (DDEProblem, solve_delay),
     (SDDEProblem, solve_sdde),
+    (SteadyStateProblem, solve_steady),
+    (BVProblem, solve_boundary),
 )
 
 
@@ -52,7 +64,7 @@ def solve(
     adaptive: bool | None = None,
     seed: int | None = None,
     noise: Any = None,
-) -> Solution:
+) -> Any:
     """Solves a problem; the result is differentiable in u0, p, module parameters, captured tensors and times.
 
     It can be differentiated again (`create_graph=True`), and transformed by torch.func: `grad`, `vjp`, `jvp`, `vmap`,

@@ -114,7 +114,7 @@ def solve_ode(
         if eager:
             return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, control, **steps))
         program, rhs = prepare_rhs(prob, "callback")
-    steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), _captured)
+    steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), captured_by)
     common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg, control
     return _path(prob, callback, ts, _flat_machine(*common, **steps))
 
@@ -187,7 +187,7 @@ def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
 
 
-def _captured(program: Any) -> list[torch.Tensor]:
+def captured_by(program: Any) -> list[torch.Tensor]:
     """The tensors that f captured, as the caller has them."""
     f = program.f
     functions = [hole.module for hole in f.holes.values()] if isinstance(f, JuliaFunction) else [f]
@@ -242,7 +242,7 @@ def _solve_flat(prob, ts, engine, alg, program, rhs, reltol, abstol, sensealg, c
     """Solves with an engine, which sees flat vectors; or takes the states of a search that has solved already."""
     leaves, (t0, t1), engine = prob.inputs.u, prob.tspan, stopping(engine, control.tstops, control.jumps)
     request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    captured = _captured(program)
+    captured = captured_by(program)
     inputs = _to_host([*leaves, *prob.inputs.p, *map(real, captured)], prob)
     out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
     mass = request.keywords["mass"]

@@ -88,14 +88,16 @@ class InTorch(Operation):
         return self.function(*xs)
 
     def pull(self, xs: Tensors, cotangents: Tensors, needs: Sequence[bool]) -> Sequence[torch.Tensor | None]:
-        return apply(InTorch(_Pullback(self.function, len(xs))), *xs, *cotangents)
+        return apply(InTorch(Pullback(self.function, len(xs))), *xs, *cotangents)
 
     def push(self, xs: Tensors, tangents: Sequence[torch.Tensor | None]) -> Tensors:
         along = [torch.zeros_like(x) if w is None else w for x, w in zip(xs, tangents, strict=True)]
         return apply(InTorch(_Pushforward(self.function, len(xs))), *xs, *along)
 
 
-class _Pullback:
+class Pullback:
+    """The products of a function's Jacobians with vectors from the left, as a function of its arguments and these."""
+
     def __init__(self, function: Callable[..., Tensors], inputs: int):
         self.function, self.inputs = function, inputs
 
@@ -122,7 +124,7 @@ class _Pushforward:
             xs, along = [_differentiable(x) for x in args[: self.inputs]], args[self.inputs :]
             ys = self.function(*xs)
             vs = [torch.zeros_like(y, requires_grad=True) for y in ys]
-            pulled = _Pullback(self.function, self.inputs)(*xs, *vs)
+            pulled = Pullback(self.function, self.inputs)(*xs, *vs)
             known = [(g, w) for g, w in zip(pulled, along, strict=True) if g.requires_grad]
             if not known:
                 return vs

@@ -24,7 +24,7 @@ LAYERS = (
     {"problems"},
     {"solution"},
     {"engines"},
-    {"derivatives"},
+    {"derivatives", "roots"},
     {"autograd"},
     {"control"},
     {"events"},

@@ -10,6 +10,7 @@ from torch.linalg import matrix_exp
 
 import pysciml as ps
 from benchmarks.gradients.problem import F64, Problem
+from benchmarks.gradients.stochastic import STOCHASTIC
 from benchmarks.gradients.ways import NONSTIFF, STIFF, Solvers
 
 
@@ -366,6 +367,74 @@ THRESHOLD = Problem(
 )
 
 
+# --- steady states, and conditions at several times
+
+
+def brusselator(u, p):
+    x, y = u
+    return torch.stack([p[0] + x**2 * y - (p[1] + 1) * x, p[1] * x - x**2 * y])
+
+
+STEADY = Problem(
+    "steady state",
+    {"p": vector(1.0, 1.3)},
+    lambda p: (ps.SteadyStateProblem(lambda t, u, p: brusselator(u, p), vector(0.9, 1.1), p), {}),
+    lambda p: torch.stack([p[0], p[1] / p[0]]),
+    Solvers((ps.NewtonRaphson(), ps.TrustRegion(), ps.DynamicSS(ps.Rodas5P())), (ps.TrustRegion(),),
+            (ps.TrustRegion(),), (ps.NewtonRaphson(), ps.TrustRegion(), ps.DynamicSS()),
+            (ps.TrustRegion(), ps.DynamicSS(ps.DP5()))),
+    source="f(u, p, t) = [p[1] + u[1]^2 * u[2] - (p[2] + 1) * u[1], p[2] * u[1] - u[1]^2 * u[2]]",
+)  # fmt: skip
+
+
+def bratu_truth(k):
+    """u'' = -k exp(u), u(0) = u(1) = 0."""
+    z = torch.zeros((), dtype=F64)
+    for _ in range(60):  # Newton's method for z = sqrt(2 k) cosh(z / 4); the last steps give its derivative
+        z = z - (z - torch.sqrt(2 * k) * torch.cosh(z / 4)) / (1 - torch.sqrt(2 * k) * torch.sinh(z / 4) / 4)
+    return -2 * torch.log(torch.cosh((vector(0.25, 0.5) - 0.5) * z / 2) / torch.cosh(z / 4))
+
+
+BOUNDARY_SOLVERS = Solvers(
+    (ps.MIRK4(), ps.MultiShooting(3, ps.Vern9())), (ps.MIRK4(),), (ps.MultiShooting(3, ps.Tsit5()),),
+    (ps.Collocation4(), ps.MultiShooting(3)), (ps.MultiShooting(3, ps.DP5()),),
+)  # fmt: skip
+BRATU = Problem(
+    "bratu",
+    {"k": number(2.0)},
+    lambda k: (ps.TwoPointBVProblem(lambda t, u, p: torch.stack([u[1], -p * torch.exp(u[0])]),
+                                    (lambda u, p: u[0], lambda u, p: u[0]), vector(0.0, 0.0), (0.0, 1.0), k),
+               {"saveat": [0.25, 0.5]}),
+    bratu_truth,
+    BOUNDARY_SOLVERS,
+    seen=lambda sol: sol.u[:, 0],
+    source="f(u, p, t) = [u[2], -p[1] * exp(u[1])]",
+)  # fmt: skip
+
+
+def inner_conditions(a, b, w):
+    def bc(sol):
+        return torch.stack([sol(0.4)[0] - a, sol(0.0)[0] + sol(1.0)[0] - b])
+
+    f = lambda t, u: torch.stack([u[1], -(w**2) * u[0]])  # noqa: E731
+    return ps.BVProblem(f, bc, vector(0.1, 0.1), (0.0, 1.0)), {"saveat": [0.2, 0.9]}
+
+
+def inner_conditions_truth(a, b, w):
+    rows = [torch.stack([torch.cos(0.4 * w), torch.sin(0.4 * w)]), torch.stack([1 + torch.cos(w), torch.sin(w)])]
+    c, s = torch.linalg.solve(torch.stack(rows), torch.stack([a, b]))
+    t = vector(0.2, 0.9)
+    return c * torch.cos(w * t) + s * torch.sin(w * t)
+
+
+INNER = Problem(
+    "inner conditions", {"a": number(0.7), "b": number(-0.8), "w": number(1.7)}, inner_conditions,
+    inner_conditions_truth, Solvers((ps.MIRK4(), ps.MultiShooting(3, ps.Vern9())), (ps.Shooting(ps.Tsit5()),), (),
+                                    (ps.MultiShooting(3),), (ps.MultiShooting(3, ps.DP5()),)),
+    seen=lambda sol: sol.u[:, 0],
+)  # fmt: skip
+
+
 # --- many at once, and single precision
 
 
@@ -461,6 +530,6 @@ SINGLE = Problem(
 
 PROBLEMS = (
     LINEAR, LOTKA_VOLTERRA, DRIVEN, CAPTURED, STIFF_LINEAR, GOMPERTZ, ROBERTSON, DAE, IMPLICIT, NONLINEAR, SECOND_ORDER,
-    DYNAMICAL, SPLIT, COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, ensemble("serial"),
-    ensemble("threads"), DELAY, MACKEY_GLASS, SINGLE,
+    DYNAMICAL, SPLIT, COMPLEX, SWITCHED, PULSE, SAVEAT, TSPAN, BALL, DOSE, THRESHOLD, STEADY, BRATU, INNER,
+    ensemble("serial"), ensemble("threads"), DELAY, MACKEY_GLASS, SINGLE, *STOCHASTIC,
 )  # fmt: skip

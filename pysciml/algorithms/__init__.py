@@ -21,6 +21,7 @@ from pysciml.algorithms.autoswitch import AutoVern7 as AutoVern7
 from pysciml.algorithms.autoswitch import AutoVern8 as AutoVern8
 from pysciml.algorithms.autoswitch import AutoVern9 as AutoVern9
 from pysciml.algorithms.autoswitch import DefaultODEAlgorithm as DefaultODEAlgorithm
+from pysciml.algorithms.base import PROBLEMS as PROBLEMS
 from pysciml.algorithms.base import REGISTRY as REGISTRY
 from pysciml.algorithms.base import Algorithm as Algorithm
 from pysciml.algorithms.base import by_name as by_name
@@ -37,6 +38,16 @@ from pysciml.algorithms.bdf import QBDF2 as QBDF2
 from pysciml.algorithms.bdf import QNDF as QNDF
 from pysciml.algorithms.bdf import QNDF1 as QNDF1
 from pysciml.algorithms.bdf import QNDF2 as QNDF2
+from pysciml.algorithms.boundary import MIRK as MIRK
+from pysciml.algorithms.boundary import MIRK2 as MIRK2
+from pysciml.algorithms.boundary import MIRK3 as MIRK3
+from pysciml.algorithms.boundary import MIRK4 as MIRK4
+from pysciml.algorithms.boundary import MIRK5 as MIRK5
+from pysciml.algorithms.boundary import MIRK6 as MIRK6
+from pysciml.algorithms.boundary import Collocation4 as Collocation4
+from pysciml.algorithms.boundary import MultiShooting as MultiShooting
+from pysciml.algorithms.boundary import Shooting as Shooting
+from pysciml.algorithms.boundary import ShootingMethod as ShootingMethod
 from pysciml.algorithms.delay import MethodOfSteps as MethodOfSteps
 from pysciml.algorithms.explicit_rk import BS3 as BS3
 from pysciml.algorithms.explicit_rk import BS5 as BS5
@@ -238,6 +249,11 @@ from pysciml.algorithms.stabilized import ROCK4 as ROCK4
 from pysciml.algorithms.stabilized import SERK2 as SERK2
 from pysciml.algorithms.stabilized import TSRKC2 as TSRKC2
 from pysciml.algorithms.stabilized import TSRKC3 as TSRKC3
+from pysciml.algorithms.steady_state import DynamicSS as DynamicSS
+from pysciml.algorithms.steady_state import NewtonRaphson as NewtonRaphson
+from pysciml.algorithms.steady_state import RootFinder as RootFinder
+from pysciml.algorithms.steady_state import SSRootfind as SSRootfind
+from pysciml.algorithms.steady_state import TrustRegion as TrustRegion
 from pysciml.algorithms.stochastic import EM as EM
 from pysciml.algorithms.stochastic import SOSRA as SOSRA
 from pysciml.algorithms.stochastic import SOSRA2 as SOSRA2

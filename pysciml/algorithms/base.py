@@ -21,6 +21,8 @@ PROBLEMS = {
     "sde": ("an SDEProblem, du = f dt + g dW", "Tsit5"),
     "rode": ("a RODEProblem, du/dt = f(t, u, W)", "Tsit5"),
     "jump": ("a JumpProblem, counts that change by events at random times", "Tsit5"),
+    "steady_state": ("a SteadyStateProblem, 0 = f(u)", "CVODE_BDF"),
+    "boundary": ("a BVProblem or a TwoPointBVProblem, du/dt = f(t, u) with conditions at several times", "CVODE_BDF"),
     "dde": ("a DDEProblem, du/dt = f(t, u, h) with states of the past", "Tsit5"),
 }
 
@@ -43,7 +45,8 @@ class Algorithm:
             where the acceleration depends on the velocity.
         residual: whether it takes the problem by its residual, 0 = f - M du/dt, as solvers of fully implicit ones do.
         package: the Julia package it comes from. torchdiffeq: its name there, or None.
-        embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq" or None.
+        embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq", "casadi", "scipy", "ode"
+            (the ODE solver that it is made of) or None.
         reference: where it was published.
     """
 
@@ -86,9 +89,9 @@ def _documented(cls: type[Algorithm]) -> str | None:
     families = (base.__doc__ or "" for base in cls.__mro__[1:-1] if base is not Algorithm)
     options = "" if "Args:" in own else next((d[d.index("Args:") :].rstrip() for d in families if "Args:" in d), "")
     steps = "" if cls.adaptive else ", fixed step `dt`"
-    order = f"orders up to {cls.order}" if cls.variable_order else f"order {cls.order}"
-    order = "exact" if getattr(cls, "exact", False) else order
-    facts = f"{cls.package or ('torchsde' if cls.problem == 'sde' else 'torchdiffeq')}, {order}{steps}."
+    order = f", orders up to {cls.order}" if cls.variable_order else f", order {cls.order}" if cls.order else ""
+    order = ", exact" if getattr(cls, "exact", False) else order
+    facts = f"{cls.package or cls.embedded}{order}{steps}."
     return "\n\n    ".join(part for part in (own, options, facts, f"Reference: {cls.reference}") if part)
 
 
@@ -117,21 +120,48 @@ def by_name(name: str, aliases: dict[str, str] | None = None) -> Algorithm:
     return known()
 
 
+# What solves the problems that no ODE solver takes by itself, and what puts one to use.
+_WRAPPED = {
+    "steady_state": (
+        "TrustRegion, NewtonRaphson, SSRootfind; or DynamicSS, with an ODE solver in it",
+        "DynamicSS",
+    ),
+    "boundary": ("Collocation4, MIRK4, ...; or Shooting, with an ODE solver in it", "Shooting"),
+}
+_OF_TIME = tuple(name for name in PROBLEMS if name not in _WRAPPED)
 # The kinds of problems that a method takes which is made for one of them.
-_TAKEN = {"ode": tuple(PROBLEMS), "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
-          "split": ("split",), "dde": ("dde",)}  # fmt: skip
+_TAKEN = {"ode": _OF_TIME, "dynamical": ("dynamical", "second_order"), "second_order": ("second_order",),
+          "split": ("split",), "dde": ("dde",), "steady_state": ("steady_state",),
+          "boundary": ("boundary",)}  # fmt: skip
 
 
 def check_problem(alg: Algorithm, kind: str = "ode") -> None:
     """Raises `UnsupportedError`, naming what it needs and what works instead, if it takes no problem of that kind."""
     if kind not in _TAKEN.get(alg.problem, ()):
         needs, instead = PROBLEMS[alg.problem]
+        if kind in _WRAPPED:
+            expected, instead = _WRAPPED[kind]
+            wrapped = f"{instead}({f'pysciml.{alg.name}()' if alg.problem == 'ode' else ''})"
+            raise UnsupportedError(
+                f"`{alg.name}` cannot solve {PROBLEMS[kind][0]}.", got=f"{alg.name}, which takes {needs}",
+                expected=expected, fix=f"pysciml.solve(prob, pysciml.{wrapped})",
+            )  # fmt: skip
         raise UnsupportedError(
             f"`{alg.name}` cannot solve {PROBLEMS[kind][0]}.",
             got=f"{alg.name}, which takes {needs}",
             expected="a method for du/dt = f(t, u), which solves problems of all kinds",
             fix=f"pysciml.solve(prob, pysciml.{instead}())",
         )
+
+
+def check_adaptive(by: str, alg: Algorithm) -> None:
+    """Raises `InvalidInputError` for a solver without steps of its own, in an algorithm that solves many spans."""
+    if not alg.adaptive:
+        raise InvalidInputError(
+            f"{by} needs a solver that chooses its steps.", got=f"{alg.name}, whose steps are fixed",
+            expected="an adaptive one: CVODE_BDF, DP5, Tsit5, Rodas5P, ...",
+            fix=f"pysciml.{by}(alg=pysciml.CVODE_BDF())",
+        )  # fmt: skip
 
 
 _TAKE_SUMS = ("KenCarp3", "KenCarp4", "KenCarp47", "KenCarp5", "KenCarp58", "ARKODE")

@@ -43,7 +43,7 @@ class StochasticAlgorithm(Algorithm):
 
 
 @dataclass(frozen=True)
-class EM(StochasticAlgorithm, order=0.5, adaptive=False, reference=_KLOEDEN):
+class EM(StochasticAlgorithm, embedded="torchsde", order=0.5, adaptive=False, reference=_KLOEDEN):
     """Euler-Maruyama: the simplest solver of Ito equations, with noise of any kind.
 
     Args:
@@ -71,7 +71,7 @@ class LambaEM(StochasticAlgorithm, order=0.5, reference=_LAMBA):
 
 
 @dataclass(frozen=True)
-class EulerHeun(StochasticAlgorithm, order=0.5, adaptive=False, reference=_KLOEDEN):
+class EulerHeun(StochasticAlgorithm, embedded="torchsde", order=0.5, adaptive=False, reference=_KLOEDEN):
     """Heun's method: the simplest solver of Stratonovich equations; order 1 where the noise commutes."""
 
     interpretation = "stratonovich"
@@ -86,7 +86,7 @@ class LambaEulerHeun(StochasticAlgorithm, order=0.5, reference=_LAMBA):
 
 
 @dataclass(frozen=True)
-class RKMil(StochasticAlgorithm, order=1, reference=_KLOEDEN):
+class RKMil(StochasticAlgorithm, embedded="torchsde", order=1, reference=_KLOEDEN):
     """Milstein's method without derivatives: for diagonal noise, of the problem's interpretation."""
 
     noises = ("diagonal",)
@@ -197,6 +197,7 @@ class TorchSDE(
     order=0.5,
     adaptive=False,
     package="",
+    embedded="torchsde",
     reference="Li, Wong, Chen and Duvenaud, Scalable gradients for stochastic differential equations, AISTATS (2020)",
 ):
     """Any method of torchsde, by its name there, in the embedded engine.

@@ -63,6 +63,49 @@ class Request(NamedTuple):
     parts: tuple[RequestPart, ...] = ()
 
 
+class RootRequest(NamedTuple):
+    """One search for u with 0 = f(u).
+
+    Attributes:
+        rhs, program: f, as of `Request`. u0: (n,) the guess. p: (m,) parameters. alg: a `RootFinder`.
+        reltol, abstol: scalar or (n,): |f| <= abstol + reltol |u| in each state is good enough, and a root finder may
+            go on from there. maxiters: most iterations. None leaves it to the engine.
+    """
+
+    rhs: RightHandSide
+    program: Any
+    u0: np.ndarray
+    p: np.ndarray
+    alg: Algorithm
+    reltol: float | np.ndarray
+    abstol: float | np.ndarray
+    maxiters: int | None = None
+
+
+class BoundaryRequest(NamedTuple):
+    """One boundary value problem.
+
+    Attributes:
+        rhs, program, p: f, as of `Request`. conditions, conditions_program, q: the conditions, a right-hand side of the
+            states at `times` (k,), one after another, whose first n results are the residuals; and its parameters.
+        alg: a method for them. ts, us: (m,) and (m, n), a guess at equal steps. tol: of the residual.
+        maxiters: most iterations.
+    """
+
+    rhs: RightHandSide
+    program: Any
+    p: np.ndarray
+    conditions: RightHandSide
+    conditions_program: Any
+    q: np.ndarray
+    times: np.ndarray
+    alg: Algorithm
+    ts: np.ndarray
+    us: np.ndarray
+    tol: float
+    maxiters: int
+
+
 @dataclass(eq=False)
 class Trajectory:
     """What a solve gave: `u` is (k, n), one row a time of `ts`. `handle` is the engine's own, for `vjp`."""
@@ -182,6 +225,9 @@ class Engine(Protocol):
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         """du/dt at states on the solution, (len(ts), n); for a DAE that of the algebraic variables too."""
+
+    def root(self, request: RootRequest) -> tuple[np.ndarray, Stats]:
+        """Where a search for a root ended, (n,), whether it is one or not; and what was counted."""
 
     def first_event(self, request: Request, watch: Watch) -> Met:
         """Solves until a condition is met. Raises `UnsupportedError` for conditions that it cannot look at."""

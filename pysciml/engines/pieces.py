@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 
 from pysciml.algorithms import Algorithm
-from pysciml.engines.base import Engine, Met, Pullback, Request, Trajectory, Watch
+from pysciml.engines.base import Engine, Met, Pullback, Request, RootRequest, Trajectory, Watch
 from pysciml.errors import UnsupportedError
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import Stats
@@ -89,6 +89,9 @@ class InPieces:
             part = old.request._replace(ts=_times(ts[rows], old.request.t0, old.request.t1))
             pieces.append(Piece(part, rows, self.engine.interpolate(part, old.trajectory, part.ts)))
         return _joined(pieces, ts.size)
+
+    def root(self, request: RootRequest) -> tuple[np.ndarray, Stats]:
+        return self.engine.root(request)
 
     def first_event(self, request: Request, watch: Watch) -> Met:
         raise UnsupportedError("events are not looked for in a solve in pieces.", got="callback and d_discontinuities",

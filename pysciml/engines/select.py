@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from functools import cache
 
-from pysciml.algorithms import REGISTRY, Algorithm, check_problem
+from pysciml.algorithms import PROBLEMS, REGISTRY, Algorithm, check_problem
 from pysciml.config import config
 from pysciml.engines.base import Engine
 from pysciml.errors import InvalidInputError, UnsupportedError
@@ -100,7 +100,9 @@ def check_algorithm(alg: Algorithm, engine: str = "embedded", kind: str = "ode")
     """
     check_problem(alg, kind)
     if alg.embedded is None:
-        here = [n for n, a in REGISTRY.items() if a.embedded and a.stiff == alg.stiff]
+        wanted = kind if kind in ("steady_state", "boundary") else "ode"
+        alike = alg.stiff if wanted == "ode" else False
+        here = [n for n, a in REGISTRY.items() if a.embedded and a.problem == wanted and a.stiff == alike]
         raise UnsupportedError(
             f"`{alg.name}` is not available in the embedded engine.",
             got=f'engine="{engine}"; {alg.name} is in Julia\'s {alg.package}',
@@ -126,27 +128,34 @@ class Capabilities(list):
         return f"<table><tr>{head}</tr>{body}</table>"
 
 
-_BY = {"sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint, ForwardSensitivity"),
+_IMPLICITLY = "SteadyStateAdjoint"
+_BY = {"casadi": ("CasADi", "compiled", _IMPLICITLY), "scipy": ("SciPy", "compiled, callback", _IMPLICITLY),
+       "ode": ("by its ODE solver", "compiled, callback", "those of its ODE solver"),
+       "sundials": ("CasADi/SUNDIALS", "compiled", "Gauss-, InterpolatingAdjoint, ForwardSensitivity"),
        "torchdiffeq": ("torchdiffeq", "callback", "DirectAdjoint, BacksolveAdjoint"),
+       "torchsde": ("torchsde", "callback", "DirectAdjoint"),
        None: ("no", "-", "-")}  # fmt: skip
 _JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
 
 _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
+_ALL_FIVE = ("ode", "boundary")
+_OF_STEPS = ("compiled, callback", "DirectAdjoint")
+_OTHERS = ("sde", "rode", "jump", "dde", "steady_state", "boundary")  # which other problems than those of ODEs are
 _BY_RESIDUAL = ("compiled, callback", "Gauss-, QuadratureAdjoint")
 _BY_STEPS = ("compiled, callback", "CollocationAdjoint")
 
 
 def _in_julia(alg: type[Algorithm]) -> str:
     """The package that has it, or "no"."""
-    return alg.package or "no"
+    return alg.package or ("by its ODE solver" if alg.embedded == "ode" else "no")
 
 
 def _offered(alg: type[Algorithm]) -> tuple[str, str]:
     """The routes and the gradients of an algorithm that only Julia has."""
     if alg.problem == "dde":
         return _BY_STEPS
-    return _BY_RESIDUAL if alg.residual else _NO_FORWARD if alg.problem != "ode" else _JULIA
+    return _BY_RESIDUAL if alg.residual else _JULIA if alg.problem in _ALL_FIVE else _NO_FORWARD
 
 
 def capabilities() -> Capabilities:
@@ -161,11 +170,16 @@ def capabilities() -> Capabilities:
         >>> ps.capabilities()[0]["algorithm"]
         'CVODE_BDF'
     """
-    order = sorted(REGISTRY.values(), key=lambda a: (a.embedded is None, a.embedded or "", not a.stiff))
+    kinds = {name: _OTHERS.index(name) if name in _OTHERS else -1 for name in PROBLEMS}
+    order = sorted(REGISTRY.values(), key=lambda a: (kinds[a.problem], not a.embedded, a.embedded or "", not a.stiff))
     rows = []
     for a in order:
         (by, route, gradients), package = _BY[a.embedded], _in_julia(a)
-        if a.embedded is None and package != "no":
+        if a.problem in ("sde", "rode") and package != "no":
+            route, gradients = _OF_STEPS
+        elif a.problem == "jump":
+            route, gradients = "compiled", "log_likelihood"
+        elif a.embedded is None and package != "no":
             route, gradients = _offered(a)
         rows.append(dict(zip(Capabilities.COLUMNS, (
             a.__name__, a.order or "-", "yes" if a.stiff else "no", "yes" if a.dae else "no",

@@ -23,7 +23,7 @@ class PathsRequest(NamedTuple):
         t0, t1: the span, forwards. ts: (k,) times to save at, increasing.
         noise: (times, W, Z) of a given path, W (N or 1, k, motions) and Z like it or without rows; or None.
         options: dt, dtmax, maxiters and adaptive, where they were given.
-        single: whether to compute in float32.
+        single: whether to compute in float32. interpretation: of the equation, for algorithms that solve both.
         delays, asked: of an equation with delays, as of `stochastic.equation.Equation`.
     """
 
@@ -44,6 +44,7 @@ class PathsRequest(NamedTuple):
     single: bool
     delays: tuple[RequestPart, ...] = ()
     asked: tuple[int, int] = (0, 0)
+    interpretation: str = "ito"
 
 
 @dataclass(eq=False)

@@ -140,6 +140,7 @@ class SDEProblem:
                 f"an SDEProblem has no field {sorted(unknown)[0]!r}.",
                 got=", ".join(sorted(unknown)),
                 expected=", ".join(self.__dataclass_fields__),
+                fix="prob.remake(u0=...)",
             )
         return replace(self, **changes)
 

@@ -6,3 +6,4 @@ from pysciml.solution.event import Event as Event
 from pysciml.solution.retcode import ReturnCode as ReturnCode
 from pysciml.solution.solution import Solution as Solution
 from pysciml.solution.stats import Stats as Stats
+from pysciml.solution.steady_state import SteadyStateSolution as SteadyStateSolution

@@ -32,7 +32,7 @@ from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.problems import EnsembleProblem, NoisePath, SDEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.parameters import to_numpy
-from pysciml.sensitivity import BacksolveAdjoint, DirectAdjoint, SensitivityAlgorithm
+from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 from pysciml.solution import EnsembleSolution, FailedTrajectory, ReturnCode, Stats
 from pysciml.stochastic.equation import Equation, prepare
 from pysciml.stochastic.paths import Call, SolvePaths
@@ -61,9 +61,9 @@ def solve_sde(
     Args:
         alg: None takes `SOSRI` for Ito equations with diagonal noise, `RKMil` for Stratonovich's, `SOSRA` where the
             diffusion does not depend on the state, and else `LambaEM` or `LambaEulerHeun`; embedded: `EM`, `EulerHeun`.
-        reltol, abstol: of solvers with steps of their own. Defaults 1e-3 and 1e-5.
+        reltol, abstol: of solvers with steps of their own. Defaults 1e-2 and 1e-2, as in Julia.
         dt: the step of a solver without steps of its own, or the first one. adaptive: False keeps to dt.
-        sensealg: embedded alone: `DirectAdjoint` (the default) or `BacksolveAdjoint`, torchsde's adjoint.
+        sensealg: `DirectAdjoint`, the derivative of the steps that were taken, is the one there is.
     """
     options = Options(saveat, reltol, abstol, sensealg, engine, route, dt, dtmax, maxiters, adaptive, seed, noise)
     return as_solution(prob, *_solve(prob, alg, options, count=None))
@@ -132,8 +132,7 @@ def _solve(prob: SDEProblem, alg: Any, options: Options, count: int | None, ense
     on_cpu = prob.inputs.u[0].device.type == "cpu"
     known = alg is not None and alg.package == ""
     name = select.engine_name(options.engine)
-    eager = isinstance(options.sensealg, (DirectAdjoint, BacksolveAdjoint))
-    if name == "julia" and (options.engine or config.engine) == "auto" and (known or eager or not on_cpu):
+    if name == "julia" and (options.engine or config.engine) == "auto" and (known or not on_cpu):
         name = "embedded"
     rows = Rows.of(prob, ensemble)
     run = _stepped if name == "julia" else _embedded
@@ -178,9 +177,9 @@ def in_julia(
     single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
     make = functools.partial(
         PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
-        t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-3,
-        abstol=options.abstol or 1e-5, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
-        delays=equation.delays, asked=equation.asked,
+        t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-2,
+        abstol=options.abstol or 1e-2, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
+        delays=equation.delays, asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
     )  # fmt: skip
     u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
     call = Call(make, to_numpy(ts).copy())
@@ -219,8 +218,8 @@ def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, ro
             fix="leave route out",
         )
     alg = alg or (EM() if prob.interpretation == "ito" else EulerHeun())
-    torchsde.check(alg, options.sensealg, prob.interpretation)
     check_noise(alg, prob, additive=prob.noise_type == "additive")
+    torchsde.check(alg, options.sensealg, prob.interpretation)
     count = len(seeds)
     for name in ("dtmax", "maxiters"):
         if getattr(options, name) is not None:
@@ -230,8 +229,8 @@ def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, ro
     path = options.noise
     _given(prob, path, count)  # checks it
     solve = functools.partial(
-        torchsde.solve, batch, alg, seed=seed, noise=path, sensealg=options.sensealg, dt=_check_dt(alg, options.dt),
-        adaptive=bool(options.adaptive), reltol=options.reltol or 1e-3, abstol=options.abstol or 1e-5,
+        torchsde.solve, batch, alg, seed=seed, noise=path, dt=_check_dt(alg, options.dt),
+        adaptive=bool(options.adaptive), reltol=options.reltol or 1e-2, abstol=options.abstol or 1e-2,
     )  # fmt: skip
     u, stats = solve(ts)
     bad = [i for i in range(count) if not bool(torch.isfinite(u[i].detach()).all())]

@@ -188,12 +188,3 @@ def test_a_drift_that_cannot_be_compiled_is_called_back_with_the_same_numbers():
         sol.u.sum().backward()
     assert torch.allclose(compiled.u, called.u, rtol=1e-12)
     assert torch.allclose(x.grad, y.grad, rtol=1e-10)
-
-
-def test_torchsdes_adjoint_is_there_by_name():
-    x, y = (GEOMETRIC.p.clone().requires_grad_() for _ in range(2))
-    for p, sensealg in ((x, ps.DirectAdjoint()), (y, ps.BacksolveAdjoint())):
-        prob = ps.SDEProblem(lambda t, u, p=p: p[0] * u, lambda t, u, p=p: p[1] * u, GEOMETRIC.u0, (0.0, 1.0),
-                             interpretation="stratonovich")  # fmt: skip
-        ps.solve(prob, ps.EulerHeun(), dt=1 / 256, seed=1, sensealg=sensealg, engine="embedded").u[-1].sum().backward()
-    assert relative_error(y.grad, x.grad) < 5e-2

@@ -21,6 +21,8 @@ function algorithm(from, name, differences, options, parts...)
     make = getfield(home, Symbol(name))
     chosen = Dict{Symbol, Any}(Symbol(k) => option(home, Symbol(k), v) for (k, v) in options)
     differences && (chosen[:autodiff] = AutoFiniteDiff())
+    # Its methods know nothing of the Jacobian that a model has.
+    name in ("MIRK2", "MIRK3", "MIRK4", "MIRK5", "MIRK6") && (chosen[:jac_alg] = by_differences(home))
     arguments = haskey(chosen, :stiffness) ? (pop!(chosen, :stiffness),) : parts
     made = Base.invokelatest(() -> make(arguments...; chosen...))
     # These smooth their error estimate by a solve with J - I/(γh) where I - γhJ is meant (OrdinaryDiffEqSDIRK 2.8), so it
@@ -28,6 +30,8 @@ function algorithm(from, name, differences, options, parts...)
     from == "OrdinaryDiffEqSDIRK" && hasfield(typeof(made), :smooth_est) || return made
     return Base.invokelatest(() -> make(arguments...; smooth_est = false, chosen...))
 end
+
+by_differences(home) = Base.invokelatest(() -> home.BVPJacobianAlgorithm(AutoFiniteDiff()))
 
 """What the constructors of Julia take for an option that came as a string or a number."""
 function option(home, name, value)

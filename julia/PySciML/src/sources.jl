@@ -111,8 +111,10 @@ end
 
 function evaluate!(out, source::Source{T}, kind, v, u, p, t) where {T}
     kind = String(kind)
-    part = kind == "f" ? source.f : kind == "jac" ? DualJacobian{:u}(source.f) : DualJacobian{:t}(source.f)
-    result = kind == "jac" ? zeros(T, length(u), length(u)) : zeros(T, length(out))
+    part = kind == "f" ? source.f : kind == "jac" ? DualJacobian{:u}(source.f) :
+        kind == "jac_p" ? DualJacobian{:p}(source.f) : DualJacobian{:t}(source.f)
+    columns = kind == "jac" ? length(u) : kind == "jac_p" ? length(p) : 0
+    result = columns > 0 ? zeros(T, length(u), columns) : zeros(T, length(out))
     part(result, Vector{T}(u), Vector{T}(p), T(t))
     copyto!(out, result)
     return nothing

@@ -23,8 +23,9 @@ import numpy as np
 from pysciml.algorithms import CVODE_BDF, IDA, Algorithm, CVODE_Adams
 from pysciml.algorithms.sundials import SundialsAlgorithm
 from pysciml.engines import derivative
-from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch, explained
+from pysciml.engines.base import Met, Pullback, Request, RootRequest, Trajectory, Watch, explained
 from pysciml.engines.crossing import on_grid
+from pysciml.engines.embedded import roots
 from pysciml.engines.embedded.buffers import NumpyFunction
 from pysciml.engines.embedded.implicit import eliminated
 from pysciml.engines.embedded.listen import listening
@@ -312,6 +313,9 @@ class SundialsEngine:
 
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, functools.partial(_evaluate, request), ts, u)
+
+    def root(self, request: RootRequest) -> tuple[np.ndarray, Stats]:
+        return roots.root(request)
 
     def first_event(self, request: Request, watch: Watch) -> Met:
         conditions = request._replace(rhs=watch.rhs, program=watch.program, p=watch.p)

@@ -1,8 +1,7 @@
-"""Stochastic equations by torchsde: eager torch, on any device, differentiated by backpropagation or its adjoint."""
+"""Stochastic equations by torchsde: eager torch, on any device, differentiated by backpropagation."""
 
 from __future__ import annotations
 
-import functools
 import time
 import warnings
 from collections.abc import Callable, Sequence
@@ -14,8 +13,7 @@ from torch.utils import _pytree as pytree
 from pysciml.algorithms import StochasticAlgorithm
 from pysciml.errors import MissingExtraError, UnsupportedError
 from pysciml.problems import NoisePath, SDEProblem
-from pysciml.rhs.captured import parameters_of
-from pysciml.sensitivity import BacksolveAdjoint, DirectAdjoint, SensitivityAlgorithm
+from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 from pysciml.solution import Stats
 
 
@@ -38,10 +36,10 @@ def check(alg: StochasticAlgorithm, sensealg: SensitivityAlgorithm | None, inter
             fix=f"pysciml.solve(prob, pysciml.{'EM' if interpretation == 'ito' else 'EulerHeun'}(), dt=0.01)\n"
                 "(or get Julia: python -m pysciml julia install)",
         )  # fmt: skip
-    if not isinstance(sensealg, (type(None), DirectAdjoint, BacksolveAdjoint)):
+    if not isinstance(sensealg, (type(None), DirectAdjoint)):
         raise UnsupportedError(
             f"`{sensealg.name}` is not available for stochastic equations in the embedded engine.",
-            got=f"sensealg={sensealg.name}()", expected="DirectAdjoint or BacksolveAdjoint",
+            got=f"sensealg={sensealg.name}()", expected="DirectAdjoint; torchsde's own adjoint is sdeint_adjoint",
             fix="sensealg=pysciml.DirectAdjoint()",
         )  # fmt: skip
     try:
@@ -51,7 +49,7 @@ def check(alg: StochasticAlgorithm, sensealg: SensitivityAlgorithm | None, inter
 
 
 def solve(batch: Batch, alg: StochasticAlgorithm, ts: torch.Tensor, *, seed: int, noise: NoisePath | None,
-          sensealg: SensitivityAlgorithm | None, dt: float, adaptive: bool, reltol: float, abstol: float,
+          dt: float, adaptive: bool, reltol: float, abstol: float,
           ) -> tuple[torch.Tensor, Stats]:  # fmt: skip
     """The states (N, k, n) at `ts`, float64 times of the span; options as of `pysciml.solve`."""
     import torchsde
@@ -65,13 +63,10 @@ def solve(batch: Batch, alg: StochasticAlgorithm, ts: torch.Tensor, *, seed: int
     before, after = float(ts[0]) > t0, float(ts[-1]) < t1
     times = torch.cat([ts.new_tensor([t0] * before), ts, ts.new_tensor([t1] * after)]).detach().to(u0.dtype)
     given = {"method": method, "options": options, "dt": dt, "adaptive": adaptive, "rtol": reltol, "atol": abstol,
-             "bm": _brownian(sde, seed, noise, times, method)}  # fmt: skip
-    function: Callable = torchsde.sdeint
-    if isinstance(sensealg, BacksolveAdjoint):
-        function, given["adjoint_params"] = torchsde.sdeint_adjoint, _parameters(batch)
+             "bm": brownian(sde.motions, batch.u0, seed, noise, times, method, dt)}  # fmt: skip
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Numerical solution is not guaranteed")  # our docstring says it
-        u = function(sde, u0, times, **given)
+        u = torchsde.sdeint(sde, u0, times, **given)
     stats.wall_time = time.perf_counter() - start
     return u[before : len(u) - after].reshape(-1, batch.paths, batch.u0.shape[1]).transpose(0, 1), stats
 
@@ -83,7 +78,10 @@ class _TorchSDE(torch.nn.Module):
         super().__init__()
         prob, (count, rows, _) = batch.prob, batch.prob.blocks
         diagonal = prob.noise_type == "diagonal"
-        self.noise_type, self.sde_type, self.batch, self.stats = prob.noise_type, prob.interpretation, batch, stats
+        # One motion a block is scalar noise there, for which it has more methods.
+        scalar = prob.noise_type == "general" and prob.blocks[2] == 1
+        self.noise_type, self.sde_type = "scalar" if scalar else prob.noise_type, prob.interpretation
+        self.batch, self.stats = batch, stats
         self.rows = (batch.paths, count) if diagonal else (batch.paths * count, rows)
         self.motions = (*self.rows,) if diagonal else (self.rows[0], prob.blocks[2])
 
@@ -113,35 +111,39 @@ def _flat(tree: Any) -> torch.Tensor:
     return torch.cat([x.reshape(-1) for x in pytree.tree_leaves(tree)])
 
 
-def _parameters(batch: Batch) -> list[torch.Tensor]:
-    prob, p = batch.prob, () if batch.prob.p is None else (batch.prob.p,)
-    leaf = prob.inputs.u[0]
-    t = torch.as_tensor(prob.span[0], dtype=leaf.dtype, device=leaf.device)
-    u = pytree.tree_map(torch.Tensor.detach, prob.u0)
-    found = [*batch.p]
-    for function in (prob.f, prob.g):
-        found += parameters_of(function, functools.partial(function, t, u, *p))
-    return list({id(x): x for x in found if x.requires_grad}.values())
-
-
-def _brownian(sde: _TorchSDE, seed: int, noise: NoisePath | None, times: torch.Tensor, method: str | None) -> Any:
+def brownian(
+    shape: Sequence[int],
+    like: torch.Tensor,
+    seed: int,
+    noise: NoisePath | None,
+    times: torch.Tensor,
+    method: str | None,
+    dt: float,
+) -> Any:
+    """A Brownian motion of torchsde's, of shape (batch, motions): along a path, or of a seed."""
     import torchsde
 
-    like = sde.batch.u0
     if noise is not None:
         if method in ("srk", "log_ode"):
-            raise UnsupportedError(f"torchsde's {method} needs more of a path than its values.", got="noise",
-                                   expected="a seed; or EM, EulerHeun, RKMil", fix="pysciml.EM()")  # fmt: skip
-        return _Given(noise, sde.motions, like)
-    area = {"srk": "space-time", "log_ode": "foster"}.get(str(method), "none")
+            raise UnsupportedError(
+                f"torchsde's {method} needs more of a path than its values.",
+                got="noise",
+                expected="a seed; or EM, EulerHeun, RKMil",
+                fix="pysciml.EM()",
+            )
+        return _Given(noise, shape, like)
+    area = {None: "space-time", "srk": "space-time", "log_ode": "foster"}.get(method, "none")
+    # With dt told: else it goes by the steps it sees, and one of rounding's size, as the last may be, makes it grow a
+    # tree for such steps, which does not end (torchsde 0.2.6, _create_dependency_tree).
     return torchsde.BrownianInterval(
         float(times[0]),
         float(times[-1]),
-        size=sde.motions,
+        size=tuple(shape),
         dtype=like.dtype,
         device=like.device,
         entropy=seed,
         levy_area_approximation=area,
+        dt=dt,
     )
 
 

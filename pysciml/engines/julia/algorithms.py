@@ -123,7 +123,8 @@ def _julia_name(alg: Algorithm) -> str:
 
 def _options(alg: Algorithm) -> dict[str, Any]:
     """What was chosen, under Julia's names; what was left open is left to Julia."""
-    values = {field.name.rstrip("_"): getattr(alg, field.name) for field in dataclasses.fields(alg)}
+    fields = [field for field in dataclasses.fields(alg) if field.metadata.get("julia", True)]
+    values = {field.name.rstrip("_"): getattr(alg, field.name) for field in fields}
     return {
         name: value
         for name, value in values.items()

@@ -11,7 +11,7 @@ import numpy as np
 
 from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, JuliaAlgorithm, Rodas5P, check_problem, check_time
 from pysciml.engines import derivative
-from pysciml.engines.base import Met, Pullback, Request, Trajectory, Watch
+from pysciml.engines.base import BoundaryRequest, Met, Pullback, Request, RootRequest, Trajectory, Watch
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
 from pysciml.engines.julia.errors import JuliaError, stop, translated
@@ -26,6 +26,7 @@ from pysciml.sensitivity import (
     InterpolatingAdjoint,
     QuadratureAdjoint,
     SensitivityAlgorithm,
+    SteadyStateAdjoint,
 )
 from pysciml.solution import ReturnCode, Stats
 
@@ -125,6 +126,39 @@ class JuliaEngine:
     def derivative(self, request: Request, ts: np.ndarray, u: np.ndarray) -> np.ndarray:
         return derivative.along(request, lambda kind, t, row: _evaluate(request, kind, t, row), ts, u)
 
+    def root(self, request: RootRequest) -> tuple[np.ndarray, Stats]:
+        """By NonlinearSolve.jl, with the Jacobian of the model."""
+        whole, u, numbers = _of_root(request), np.empty(request.rhs.n), np.zeros(2)
+        start = time.perf_counter()
+        model, alg = bridge.model(whole, ("f", "jac")), julia_algorithm(request.alg)
+        called(whole, "forward", "root!", u, numbers, model, alg, request.u0, request.p,
+               float(np.min(request.abstol)), request.maxiters or 1000)  # fmt: skip
+        nf, njacs = map(int, numbers)
+        took = time.perf_counter() - start
+        return u, Stats(nf=nf, njacs=njacs, wall_time=took, engine="julia", alg=request.alg.name)
+
+    def evaluate(self, request: RootRequest, kind: str, t: float) -> np.ndarray:
+        """f, its Jacobian in u ("jac") or in p ("jac_p") of a right-hand side in Julia's own text."""
+        n, columns = request.rhs.n, {"jac": request.rhs.n, "jac_p": request.rhs.m}.get(kind, 1)
+        whole, out = _of_root(request), np.empty(n * columns)
+        model = bridge.model(whole, ("f", "jac"))
+        called(whole, "forward", "evaluate!", out, model, kind, request.u0, request.u0, request.p, float(t))
+        return out if kind == "f" else out.reshape(columns, n).T.copy()
+
+    def collocate(self, request: BoundaryRequest) -> tuple[np.ndarray, np.ndarray, str]:
+        """A mesh and the states on it; or none, and what Julia says of it."""
+        whole = Request(request.rhs, request.program, request.us[0], request.p, request.ts[0], request.ts[-1],
+                        request.ts, Rodas5P(), GaussAdjoint(), request.tol, request.tol)  # fmt: skip
+        ends = whole._replace(rhs=request.conditions, program=request.conditions_program, p=request.q)
+        models = [bridge.model(each, ("f",)) for each in (whole, ends)]
+        found = called(whole, "forward", "collocate", models[0], request.p, models[1], request.q, request.times,
+                       julia_algorithm(request.alg), request.ts[[0, -1]], bridge.columns(request.us), request.tol,
+                       request.maxiters)  # fmt: skip
+        count = int(call("mesh_size", found))
+        ts, us = np.empty(count), np.empty((count, request.rhs.n))
+        call("mesh!", ts, bridge.columns(us), found)
+        return ts, us, str(call("mesh_said", found))
+
     def first_event(self, request: Request, watch: Watch) -> Met:
         request, search = _without_slopes(request), Search(watch.sides.size)
         model, alg = forward_settings(request)
@@ -153,6 +187,12 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
+
+
+def _of_root(request: RootRequest) -> Request:
+    """The right-hand side of a search for a root, as that of a solve."""
+    return Request(request.rhs, request.program, request.u0, request.p, 0.0, 1.0, np.ones(1), request.alg,
+                   SteadyStateAdjoint(), request.reltol, request.abstol)  # fmt: skip
 
 
 def _without_slopes(request: Request) -> Request:

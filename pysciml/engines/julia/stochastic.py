@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import functools
 import time
 from typing import Any
 
 import numpy as np
 
-from pysciml.algorithms import Tsit5
+from pysciml.algorithms import Algorithm, Tsit5
 from pysciml.engines.base import Request, RequestPart
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import julia_algorithm
@@ -30,10 +32,20 @@ def solve_paths(request: PathsRequest) -> Paths:
     start = time.perf_counter()
     paths = _telling(
         request, "solve_paths_at!", bridge.address(where), count, n, request.p.shape[1], _equation(request, "f"),
-        julia_algorithm(request.alg), request.t0, request.t1, request.reltol, request.abstol, request.options or (),
+        _algorithm(request.alg, request.interpretation), request.t0, request.t1, request.reltol, request.abstol, request.options or (),
     )  # fmt: skip
     stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
     return Paths(u, _errors(request, paths, stopped, u), stats, paths)
+
+
+@functools.cache
+def _algorithm(alg: Algorithm, interpretation: str) -> Any:
+    """Julia's object for an algorithm; of one that solves both kinds of equations, that for this one."""
+    if alg.problem != "sde":
+        return julia_algorithm(alg)
+    kind = interpretation.title() if alg.name in ("RKMil", "ImplicitRKMil") else ""
+    options = {field.name: getattr(alg, field.name) for field in dataclasses.fields(alg)}
+    return call("stochastic_algorithm", alg.name, alg.implicit, options, kind)
 
 
 def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -> tuple[np.ndarray, np.ndarray, Stats]:

@@ -25,8 +25,8 @@ from pysciml.rhs.trace import prepare
 
 pytestmark = pytest.mark.julia
 
-IN_JULIA = sorted(set(REGISTRY) - {"JuliaAlgorithm", "TorchDiffEq"})
-OF_ORDINARY = [n for n in IN_JULIA if REGISTRY[n].package != "Sundials" and n != "DefaultODEAlgorithm"]
+IN_JULIA = sorted(n for n, alg in REGISTRY.items() if alg.package and n != "JuliaAlgorithm")
+OF_ORDINARY = [n for n in IN_JULIA if REGISTRY[n].package.startswith("OrdinaryDiffEq") and n != "DefaultODEAlgorithm"]
 SOLVING = [n for n in IN_JULIA if REGISTRY[n].problem == "ode"]
 # One or two of each family: what a run without the slow tests solves with.
 QUICK = {

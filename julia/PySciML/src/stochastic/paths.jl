@@ -1,5 +1,21 @@
 # Paths of stochastic equations, by StochasticDiffEq.
 
+"""
+    stochastic_algorithm(name, differences, options, interpretation)
+
+An algorithm of StochasticDiffEq; `differences` as of `algorithm`. `interpretation` is "Ito" or "Stratonovich" for one that
+solves both, else "".
+"""
+function stochastic_algorithm(name, differences, options, interpretation)
+    make = getfield(package("StochasticDiffEq"), Symbol(name))
+    chosen = Dict{Symbol, Any}(Symbol(k) => v for (k, v) in options)
+    split = haskey(chosen, :split) ? (pop!(chosen, :split),) : ()  # which is no keyword there
+    differences && (chosen[:autodiff] = AutoFiniteDiff())
+    isempty(interpretation) ||
+        (chosen[:interpretation] = getfield(SciMLBase.AlgorithmInterpretation, Symbol(interpretation)))
+    return Base.invokelatest(() -> make(split...; chosen...))
+end
+
 """How noise enters: `count` blocks of `rows` states each, every block with `columns` Brownian motions of its own."""
 struct Blocks
     count::Int

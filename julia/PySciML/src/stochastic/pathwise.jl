@@ -188,7 +188,6 @@ end
 `adjoint_paths!` with the arrays du0, dp, ts and cotangents in a table.
 """
 function adjoint_paths_at!(table::Int, N, n, m, paths)
-    package("StochasticDiffEqHighOrder")  # which has the tableaus
     all, F = Table(table), Float64
     ts = at(all, F, 3)
     return Base.invokelatest(adjoint_paths!, columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), paths, ts,

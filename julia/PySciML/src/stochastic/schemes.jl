@@ -145,5 +145,5 @@ for (name, kind, tableau) in ((:SRIW1, :diagonal_scheme, :constructSRIW1), (:SRI
         (:SRA3, :additive_scheme, :constructSRA3), (:SOSRA, :additive_scheme, :constructSOSRA),
         (:SOSRA2, :additive_scheme, :constructSOSRA2), (:SKenCarp, :additive_scheme, :constructSKenCarp))
     @eval scheme(::Val{$(QuoteNode(name))}, alg) =
-        $kind(Base.invokelatest(getfield(package("StochasticDiffEqHighOrder"), $(QuoteNode(tableau)))))
+        $kind(Base.invokelatest(getfield(package("StochasticDiffEq"), $(QuoteNode(tableau)))))
 end

@@ -1,0 +1,3 @@
+"""Layers: what solves inside of a network."""
+
+from pysciml.nn.equilibrium import DeepEquilibrium as DeepEquilibrium
