@@ -112,8 +112,8 @@ class TauLeaping(
 ):
     """Many events at once, Poisson numbers of them at rates held over a step: for large counts.
 
-    Without dt it chooses steps by how much rates change in one, up to `reltol`; with `dt` and `adaptive=False` steps
-    are fixed. Its order is that of means.
+    It chooses leaps in which rates change by 50 `reltol` of themselves at most, as in Julia; with `dt` and
+    `adaptive=False` leaps are fixed. Its order is that of means. A leap that ends below zero is an error.
     """
 
 

@@ -26,6 +26,7 @@ from pysciml.solution import FailedTrajectory, ReturnCode
 
 _FEW = 20  # channels; from here on JumpProcesses too takes another method than `Direct`
 _MOST = 10_000_000  # events
+_RELTOL = 1e-3  # StochasticDiffEq's own default lets rates change by a half in a leap: 5 % off in a mean
 _REFUSAL = {
     "what": "a jump process is piecewise constant: the pathwise derivative of a path is zero almost everywhere and "
             "says nothing of the mean.",
@@ -52,7 +53,7 @@ def solve_jump(
 
     Args:
         alg: None takes `Direct`, with more than 20 channels `SortingDirect`.
-        reltol: of `TauLeaping`, by how much rates may change in a leap. dt: its first leap, or with `adaptive=False`
+        reltol: of `TauLeaping`, a fiftieth of how much of itself a rate may change in a leap; 1e-3. dt: its first leap, or with `adaptive=False`
             the leap. maxiters: most events of a path, or leaps; 10 million where it is not given.
     """
     options = _Options(saveat, reltol, engine, route, dt, maxiters, adaptive, seed)
@@ -155,6 +156,8 @@ def _required(engine: str | None) -> None:
 
 def _request(prob, alg, options, ts, rows, network, seeds, keep) -> JumpsRequest:
     steps = {k: getattr(options, k) for k in ("dt", "reltol", "adaptive") if getattr(options, k) is not None}
+    if isinstance(alg, TauLeaping) and options.adaptive is not False:
+        steps.setdefault("reltol", _RELTOL)
     return JumpsRequest(
         rates=network.rates, reactants=network.reactants, changes=np.ascontiguousarray(prob.changes.numpy()),
         depends=network.depends, u0=np.ascontiguousarray(to_numpy(rows.u0)), p=_parameters(prob, rows, network),

@@ -34,7 +34,7 @@ One path of the process itself. Writes the states at `ts` to the columns of `out
 `Stopped` where it did not come to its end.
 """
 function exact_path!(out, counts, net::Network, aggregator, u0, p, t0, t1, ts, seed, maxiters, keep)
-    home = package("JumpProcesses")
+    home = net.home
     jumps, calls = jump_set(net, p, t0)
     problem = SciMLBase.DiscreteProblem(u0, (t0, t1), Float64[])
     jump_problem = home.JumpProblem(problem, aggregator, jumps; rng = home.Random.Xoshiro(seed),

@@ -60,7 +60,7 @@ callback(look::Look) = DiscreteCallback(look, look; save_positions = (false, fal
 One path by leaps, on steps that end at `ts`. Arguments as of `exact_path!`.
 """
 function leaping_path!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seed, maxiters, options)
-    home = package("JumpProcesses")
+    home = net.home
     massive = net.model === nothing ? mass_action(net, p) : nothing
     leaps = Leaps(net, massive === nothing ? Rates(net, p) : massive)
     regular = home.RegularJump{true}(leaps, leaps, channels(net))
@@ -73,15 +73,18 @@ function leaping_path!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seed, 
         jump_problem = make(home.JumpSet(; massaction_jumps = known, regular_jumps = regular);
             rng = home.Random.Xoshiro(seed))
         sol = SciMLBase.solve(jump_problem, alg; saveat = ts)
+        # Without a time between the ends it saves every leap.
+        states = [sol.u[searchsortedlast(sol.t, t + 1e-12 * (t1 - t0))] for t in ts]
         look = Look(true, maxiters, 0)
     else
         look = Look(massive !== nothing, maxiters, 0)
         sol = SciMLBase.solve(make(home.JumpSet(; regular_jumps = regular)), alg; saveat = ts, save_everystep = false,
             tstops = filter(t -> t0 < t < t1, ts), save_start = ts[1] == t0, save_end = ts[end] == t1, seed,
             callback = callback(look), maxiters = typemax(Int), verbose = Silent(), options...)
-        check_end(sol, "forward")
+        states = sol.u
+        successful_retcode(sol) || throw(Stopped(string(sol.retcode), sol.t[end], "forward"))
     end
-    write_states!(out, sol.u)
+    write_states!(out, states)
     copyto!(counts, (0, 0, look.steps, 0))
     return nothing
 end

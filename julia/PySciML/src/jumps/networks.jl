@@ -2,9 +2,10 @@
 
 """
 The channels of a jump process: rates from a model, or by mass action (`reactants`, with the constants as parameters); what
-each changes; and which depend on which.
+each changes; and which depend on which. `home` is JumpProcesses: to look for it takes longer than a short path.
 """
 struct Network
+    home::Module
     n::Int
     model::Union{Nothing, Model{Float64}}
     reactants::Vector{Vector{Pair{Int, Int}}}
@@ -23,7 +24,7 @@ function Network(model, reactants, changes, depends)
     on = [findall(!iszero, view(depends, i, :)) for i in 1:n]
     # With each channel itself, so that JumpProcesses has nothing to add to what threads share.
     others = [sort!(unique!(reduce(vcat, on[changed[j]]; init = [j]))) for j in 1:R]
-    return Network(n, model, places(reactants, Int), places(changes, Float64), others, on, changed)
+    return Network(package("JumpProcesses"), n, model, places(reactants, Int), places(changes, Float64), others, on, changed)
 end
 
 """All rates of a path, computed at once for a state and time and kept until another is asked for."""
@@ -79,7 +80,7 @@ end
 
 """The channels of a path as a `JumpSet` of JumpProcesses, and what counts evaluations of the rates, if anything does."""
 function jump_set(net::Network, p, t0)
-    home = package("JumpProcesses")
+    home = net.home
     net.model === nothing && return home.JumpSet(; massaction_jumps = mass_action(net, p)), Ref(0)
     all = Rates(net, p)
     jumps = [home.ConstantRateJump(Rate(all, j, Float64(t0)), Change(net.changes[j])) for j in 1:channels(net)]
@@ -88,5 +89,5 @@ end
 
 function mass_action(net::Network, p)
     isempty(p) || check_rates(p, length(p), NaN)
-    return package("JumpProcesses").MassActionJump(copy(p), net.reactants, net.changes)
+    return net.home.MassActionJump(copy(p), net.reactants, net.changes)
 end

@@ -8,7 +8,7 @@ vector with a `Log` for each that came to its end (nothing of leaps), and a `Fai
 """
 function solve_jumps!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seeds, options, maxiters, keep)
     paths = Vector{Any}(nothing, length(seeds))
-    exact = alg isa package("JumpProcesses").AbstractAggregatorAlgorithm
+    exact = alg isa net.home.AbstractAggregatorAlgorithm
     each(length(paths)) do i
         states, work = view(out, :, :, i), view(counts, :, i)
         start, parameters = column(u0, i), column(p, i)

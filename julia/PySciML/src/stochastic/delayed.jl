@@ -9,12 +9,13 @@ struct DelayedEquation{T} <: AbstractEquation{T}
     asked::NTuple{2, Int}
     models::NTuple{5, Model{T}}
     places::NTuple{5, Vector{Int}}
+    home::Module  # DelayDiffEq
     f::Model{T}
     blocks::Blocks
 end
 function DelayedEquation(n::Integer, k, l, first::Model{T}, others...) where {T}
     models, places = (first, others[1:4]...), others[5:9]
-    return DelayedEquation{T}(n, (k, l), models, Vector{Int}.(places) .|> x -> x .+ 1, first, Blocks(n, 1, 1))
+    return DelayedEquation{T}(n, (k, l), models, Vector{Int}.(places) .|> x -> x .+ 1, package("DelayDiffEq"), first, Blocks(n, 1, 1))
 end
 
 function stochastic_problem(eq::DelayedEquation{T}, alg, u0, p, t0, t1, seed, noise) where {T}
@@ -28,7 +29,7 @@ function stochastic_problem(eq::DelayedEquation{T}, alg, u0, p, t0, t1, seed, no
         dependent_lags = dependent, noise)
 end
 
-stepper(::DelayedEquation, alg) = Base.invokelatest(package("DelayDiffEq").MethodOfSteps, alg)
+stepper(eq::DelayedEquation, alg) = eq.home.MethodOfSteps(alg)
 own_options(::DelayedEquation, seed) = (; seed)
 
 read_path!(du0, dp, ::Path, ::DelayedEquation, ts, cotangents) = error("there are no gradients of equations with delays")
