@@ -290,7 +290,9 @@ def _given(prob: Any, noise: NoisePath | None, count: int) -> tuple[np.ndarray, 
             fix=f"pysciml.NoisePath.sample(torch.linspace({t0:g}, {t1:g}, 1001), {prob.motions})",
         )
     second = noise.Z if noise.Z is None or noise.Z.dim() == 3 else noise.Z[None]
-    return noise.t.numpy(), wide.contiguous().numpy(), np.zeros(0) if second is None else second.contiguous().numpy()
+    each = (noise.t, wide, torch.zeros(0, dtype=torch.float64) if second is None else second)
+    times, W, Z = (np.ascontiguousarray(x.numpy()) for x in each)
+    return times, W, Z
 
 
 def _check(prob: SDEProblem, alg: Any, options: Options) -> None:
