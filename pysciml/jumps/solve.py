@@ -54,7 +54,7 @@ def solve_jump(
     Args:
         alg: None takes `Direct`, with more than 20 channels `SortingDirect`.
         reltol: of `TauLeaping`, a fiftieth of how much of itself a rate may change in a leap; 1e-3. dt: its first leap,
-            or with `adaptive=False` the leap. maxiters: most events of a path, or leaps; 10 million where it is not given.
+            or with `adaptive=False` the leap. maxiters: most events of a path, or leaps; 10 million if not given.
     """
     options = _Options(saveat, reltol, engine, route, dt, maxiters, adaptive, seed)
     solved = _solve(prob, alg, options, _Rows.of(prob, None), 1)
