@@ -317,9 +317,9 @@ from pysciml.fit import FitResult as FitResult
 from pysciml.fit import MultipleShooting as MultipleShooting
 from pysciml.fit import Stage as Stage
 from pysciml.fit import fit as fit
-from pysciml.jumps import JumpEnsembleSolution as JumpEnsembleSolution
-from pysciml.jumps import Jumps as Jumps
-from pysciml.jumps import JumpSolution as JumpSolution
+from pysciml.jumps.solution import JumpEnsembleSolution as JumpEnsembleSolution
+from pysciml.jumps.solution import Jumps as Jumps
+from pysciml.jumps.solution import JumpSolution as JumpSolution
 from pysciml.odeint import odeint as odeint
 from pysciml.odeint import odeint_adjoint as odeint_adjoint
 from pysciml.odeint import odeint_event as odeint_event
@@ -358,4 +358,4 @@ from pysciml.solution import Solution as Solution
 from pysciml.solution import Stats as Stats
 from pysciml.solution import SteadyStateSolution as SteadyStateSolution
 from pysciml.solve import solve as solve
-from pysciml.stochastic import SDESolution as SDESolution
+from pysciml.stochastic.solution import SDESolution as SDESolution

@@ -6,12 +6,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from pysciml.algorithms import Algorithm
-from pysciml.boundary import solve_boundary
 from pysciml.callbacks import Callback, CallbackSet
 from pysciml.control import SaveAt, check_taken
-from pysciml.delay import solve_delay, solve_sdde
 from pysciml.errors import InvalidInputError
-from pysciml.jumps import solve_jump
 from pysciml.problems import (
     BVProblem,
     DDEProblem,
@@ -24,21 +21,7 @@ from pysciml.problems import (
 )
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solve_ode import solve_ode
-from pysciml.steady import solve_steady
-from pysciml.stochastic import solve_rode, solve_sde
 from pysciml.under_compile import graph_break
-
-# Who solves what. Each is called with the problem, the algorithm and the options that were given.
-_SOLVERS: tuple[tuple[type, Callable[..., Any]], ...] = (
-    (ODEProblem, solve_ode),
-    (SDEProblem, solve_sde),
-    (RODEProblem, solve_rode),
-    (JumpProblem, solve_jump),
-    (DDEProblem, solve_delay),
-    (SDDEProblem, solve_sdde),
-    (SteadyStateProblem, solve_steady),
-    (BVProblem, solve_boundary),
-)
 
 
 @graph_break
@@ -121,11 +104,47 @@ def solve(
         >>> bool((sol.t == 1.0).any())
         True
     """
-    given = _given(locals())
-    for kind, solver in _SOLVERS:
-        if isinstance(prob, kind):
-            check_taken(prob, solver, given)
-            return solver(prob, alg, **given)
+    given, solver = _given(locals()), solver_of(prob)
+    check_taken(prob, solver, given)
+    return solver(prob, alg, **given)
+
+
+def solver_of(prob: Any) -> Callable[..., Any]:
+    """What solves a problem of its kind, of the problem, the algorithm and options; loaded when there is one to solve.
+
+    Raises:
+        InvalidInputError: it is no problem.
+    """
+    if isinstance(prob, ODEProblem):
+        return solve_ode
+    if isinstance(prob, SDEProblem):
+        from pysciml.stochastic.solve import solve_sde
+
+        return solve_sde
+    if isinstance(prob, RODEProblem):
+        from pysciml.stochastic.random import solve_rode
+
+        return solve_rode
+    if isinstance(prob, JumpProblem):
+        from pysciml.jumps.solve import solve_jump
+
+        return solve_jump
+    if isinstance(prob, DDEProblem):
+        from pysciml.delay.solve import solve_delay
+
+        return solve_delay
+    if isinstance(prob, SDDEProblem):
+        from pysciml.delay.stochastic import solve_sdde
+
+        return solve_sdde
+    if isinstance(prob, SteadyStateProblem):
+        from pysciml.steady.solve import solve_steady
+
+        return solve_steady
+    if isinstance(prob, BVProblem):
+        from pysciml.boundary.solve import solve_boundary
+
+        return solve_boundary
     raise InvalidInputError("solve needs a problem.", got=type(prob).__name__,
                             fix="pysciml.solve(pysciml.ODEProblem(f, u0, tspan))")  # fmt: skip
 

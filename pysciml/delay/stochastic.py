@@ -23,8 +23,8 @@ from pysciml.rhs.padded import Padded
 from pysciml.rhs.parameters import Inputs
 from pysciml.rhs.trace import prepare_for
 from pysciml.solution import EnsembleSolution
-from pysciml.stochastic import SDESolution
 from pysciml.stochastic.equation import Equation
+from pysciml.stochastic.solution import SDESolution
 from pysciml.stochastic.solve import (
     Found,
     Options,

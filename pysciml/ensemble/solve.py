@@ -11,25 +11,14 @@ from typing import Any
 from pysciml.algorithms import Algorithm, by_name
 from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.control import SaveAt, check_taken
-from pysciml.delay import solve_sdde, solve_sddes
 from pysciml.ensemble.here import HERE, solve_here
 from pysciml.ensemble.progress import progress as how_to_show
 from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
-from pysciml.jumps import solve_jump, solve_jumps
 from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDDEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution.ensemble import EnsembleSolution
 from pysciml.solve_ode import check_options
-from pysciml.stochastic import solve_paths, solve_rode, solve_rodes, solve_sde
 from pysciml.under_compile import graph_break
-
-# Problems whose members differ in what is random: who solves one, whose arguments are its options, and who solves many.
-_RANDOM: dict[type, tuple[Callable[..., Any], Callable[..., Any]]] = {
-    SDEProblem: (solve_sde, solve_paths),
-    RODEProblem: (solve_rode, solve_rodes),
-    SDDEProblem: (solve_sdde, solve_sddes),
-    JumpProblem: (solve_jump, solve_jumps),
-}
 
 
 @graph_break
@@ -103,11 +92,11 @@ def solve_ensemble(
     given = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
              "route": route, "dt": dt, "dtmax": dtmax, "maxiters": maxiters, "adaptive": adaptive, "seed": seed,
              "noise": noise}  # fmt: skip
-    for kind, (alone, solver) in _RANDOM.items():
-        if isinstance(ensemble.prob, kind):
-            given = {name: value for name, value in given.items() if value is not None}
-            check_taken(ensemble.prob, alone, given)
-            return _of_noise(ensemble, alg, solver, given, executor=executor, callback=callback)
+    solvers = _random_solvers(ensemble.prob)
+    if solvers is not None:
+        given = {name: value for name, value in given.items() if value is not None}
+        check_taken(ensemble.prob, solvers[0], given)
+        return _of_noise(ensemble, alg, solvers[1], given, executor=executor, callback=callback)
     if noise is not None or seed is not None or adaptive is not None:
         raise UnsupportedError("there is no noise in this problem.", got="seed, noise or adaptive",
                                expected="an ensemble of an SDEProblem", fix="leave them out")  # fmt: skip
@@ -168,3 +157,24 @@ def _warn(sol: EnsembleSolution) -> None:
         f"{first.retcode.name}, {first.retcode.cause}. Their states are NaN; sol.successful says which to use, and "
         "sol.failures why.", PySciMLWarning, stacklevel=3,
     )  # fmt: skip
+
+
+def _random_solvers(prob: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
+    """Who solves one of a kind whose members differ in what is random, with its options as arguments, and who many."""
+    if isinstance(prob, SDEProblem):
+        from pysciml.stochastic.solve import solve_paths, solve_sde
+
+        return solve_sde, solve_paths
+    if isinstance(prob, RODEProblem):
+        from pysciml.stochastic.random import solve_rode, solve_rodes
+
+        return solve_rode, solve_rodes
+    if isinstance(prob, SDDEProblem):
+        from pysciml.delay.stochastic import solve_sdde, solve_sddes
+
+        return solve_sdde, solve_sddes
+    if isinstance(prob, JumpProblem):
+        from pysciml.jumps.solve import solve_jump, solve_jumps
+
+        return solve_jump, solve_jumps
+    return None
