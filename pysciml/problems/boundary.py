@@ -36,8 +36,8 @@ class BVProblem:
         times: (k,) the times of the states in u0, from tspan[0] to tspan[1].
 
     `pysciml.solve` takes `alg` (`MultiShooting()`, the default, `Shooting()`; with Julia also `MIRK4()`, ...),
-    `saveat`, `reltol`, `abstol`, `sensealg`, `engine`, `route` and `maxiters`. It gives a `Solution`, of which `sol(t)` is
-    differentiable too. `sensealg` is that of the flow between the times that the solution is kept at.
+    `saveat`, `reltol`, `abstol`, `sensealg`, `engine`, `route` and `maxiters`. It gives a `Solution`, of which
+    `sol(t)` is differentiable too. `sensealg` is that of the flow between the times that the solution is kept at.
 
     Raises:
         InvalidInputError: what an `ODEProblem` refuses; times that do not fit; from `solve`, too many or too few
