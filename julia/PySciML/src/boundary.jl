@@ -51,7 +51,7 @@ function mesh(model, p, conditions, q, times, alg, ts, us, abstol, maxiters)
     guess = [us[:, k] for k in axes(us, 2)]
     whole = SciMLBase.BVPFunction{true, SciMLBase.FullSpecialize, false}(f, bounds; bcresid_prototype = zeros(n))
     prob = SciMLBase.BVProblem{true}(whole, guess, (way * ts[1], way * ts[2]), p)
-    sol = SciMLBase.solve(prob, alg; abstol, dt = abs(ts[2] - ts[1]) / (size(us, 2) - 1))
+    sol = SciMLBase.solve(prob, alg; abstol, nlsolve_kwargs = (; abstol, maxiters), dt = abs(ts[2] - ts[1]) / (size(us, 2) - 1))
     successful_retcode(sol) || return (string(sol.retcode), zeros(0), zeros(n, 0))
     return ("", way .* Vector{Float64}(sol.t), reduce(hcat, sol.u))
 end
