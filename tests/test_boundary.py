@@ -274,6 +274,10 @@ UNSUPPORTED = {
         lambda: plain(f=ps.SecondOrderODEProblem(lambda t, u, du: -u, vector(0.0), vector(0.0), (0.0, 1.0)).f),
         "takes one f", "def f(t, u)",
     ),
+    "SUNDIALS called back": (lambda: plain(alg=ps.Shooting(ps.CVODE_BDF()), route="callback"),
+                             "cannot take the callback route", "DP5"),
+    "eager and compiled": (lambda: plain(alg=ps.Shooting(ps.DP5()), route="compiled"), "cannot take the compiled route",
+                           "CVODE_BDF"),
     "another adjoint": (lambda: plain(sensealg=ps.SteadyStateAdjoint()), "not available", "GaussAdjoint"),
 }  # fmt: skip
 

@@ -19,7 +19,7 @@ from pysciml.rhs.parameters import pack, real
 from pysciml.rhs.trace import prepare
 from pysciml.solution import ReturnCode
 
-_MAXITERS = 1000
+_MAXITERS = 50  # on one mesh
 
 
 class Looked:

@@ -34,7 +34,7 @@ from pysciml.control import SaveAt, save_times, tolerances
 from pysciml.engines import select
 from pysciml.engines.base import RootRequest
 from pysciml.errors import PySciMLWarning, SolveError, TraceError
-from pysciml.problems import BVProblem, plain
+from pysciml.problems import BVProblem, TwoPointBVProblem, plain
 from pysciml.rhs import functorch
 from pysciml.rhs.captured import parameters_of
 from pysciml.rhs.julia_source import JuliaFunction
@@ -71,7 +71,7 @@ def solve_boundary(
     by = alg.alg if isinstance(alg, ShootingMethod) else alg  # type: ignore[attr-defined] # all have one
     by = None if isinstance(by, Collocation4) else by  # whose flows either engine solves
     name = select.choose(engine, by, sensealg, prob.inputs.u[0].device.type == "cpu", in_julia)
-    alg = alg or _default(prob, name)
+    alg = alg or (Collocation4() if isinstance(prob, TwoPointBVProblem) else MultiShooting())
     if name == "embedded":
         select.check_algorithm(alg, name, "boundary")
     reltol, abstol = tolerances(prob.ode, reltol, abstol)
@@ -85,12 +85,6 @@ def solve_boundary(
         return build(apply(InTorch(search.system.states), s, x, times.cpu())[0])
 
     return Solution(ts, build(states), prob, ReturnCode.Success, search.stats, dense)
-
-
-def _default(prob: BVProblem, engine: str) -> Algorithm:
-    from pysciml.problems import TwoPointBVProblem
-
-    return Collocation4() if isinstance(prob, TwoPointBVProblem) else MultiShooting()
 
 
 class _Search:
@@ -115,7 +109,7 @@ class _Search:
             if solver is not None:
                 select.check_algorithm(solver, engine)
         flow = Flow(f, list(self.program.captured), solver, _wide(reltol), _wide(abstol), sensealg, engine,
-                    route if engine == "julia" else None)  # fmt: skip
+                    route)  # fmt: skip
         self.conditions = self._conditions(flow)
         self.system = System(flow, self.conditions, np.array([0.0, 1.0]))
         self._starts: dict[bytes, Start] = {}

@@ -35,9 +35,9 @@ class BVProblem:
             (`prob.remake(u0=sol)` starts warm); or with `times` the states then, each leaf (k, *shape). Real.
         times: (k,) the times of the states in u0, from tspan[0] to tspan[1].
 
-    `pysciml.solve` takes `alg` (`MultiShooting()`, `Shooting()`; with Julia also `MIRK4()` and its kin), `saveat`,
-    `reltol`, `abstol`, `sensealg`, `engine`, `route` and `maxiters`. It gives a `Solution`, of which `sol(t)` is
-    differentiable too. `sensealg` is that of the flow between the times that the solution is kept at.
+    `pysciml.solve` takes `alg` (`MultiShooting()`, the default, `Shooting()`; with Julia also `MIRK4()`, ...),
+    `saveat`, `reltol`, `abstol`, `sensealg`, `engine`, `route` and `maxiters`. It gives a `Solution`, of which
+    `sol(t)` is differentiable too. `sensealg` is that of the flow between the times that the solution is kept at.
 
     Raises:
         InvalidInputError: what an `ODEProblem` refuses; times that do not fit; from `solve`, too many or too few
@@ -162,7 +162,7 @@ class TwoPointBVProblem(BVProblem):
             or one function of both, `bc(ua, ub)`; each takes p too if that is given. Together they return as many
             residuals as a state has. f, u0, tspan, p, times: as of `BVProblem`.
 
-    `pysciml.solve` takes `Collocation4()` (the default without Julia), and what a `BVProblem` takes.
+    `pysciml.solve` takes `Collocation4()`, the default, and what a `BVProblem` takes.
 
     Raises:
         As `BVProblem`.

@@ -30,8 +30,7 @@ function algorithm(from, name, differences, options, parts...)
     make = getfield(home, Symbol(name))
     chosen = Dict{Symbol, Any}(Symbol(k) => option(home, Symbol(k), v) for (k, v) in options)
     differences && (chosen[:autodiff] = AutoFiniteDiff())
-    # Its methods know nothing of the Jacobian that a model has.
-    name in ("MIRK2", "MIRK3", "MIRK4", "MIRK5", "MIRK6") && (chosen[:jac_alg] = by_differences(home))
+    from == "BoundaryValueDiffEq" && merge!(chosen, of_collocation(home))
     arguments = haskey(chosen, :stiffness) ? (pop!(chosen, :stiffness),) : parts
     made = Base.invokelatest(() -> make(arguments...; chosen...))
     # These smooth their error estimate by a solve with J - I/(γh) where I - γhJ is meant (OrdinaryDiffEqSDIRK 2.8), so it
@@ -40,7 +39,14 @@ function algorithm(from, name, differences, options, parts...)
     return Base.invokelatest(() -> make(arguments...; smooth_est = false, chosen...))
 end
 
-by_differences(home) = Base.invokelatest(() -> home.BVPJacobianAlgorithm(AutoFiniteDiff()))
+# Its methods know nothing of the Jacobian that a model has; and by default they try several ways to solve their equations
+# in turn, each of which takes minutes to compile.
+of_collocation(home) = Base.invokelatest() do
+    banded = home.AutoSparse(AutoFiniteDiff(); coloring_algorithm = home.BoundaryValueDiffEqCore.GreedyColoringAlgorithm())
+    differences = (; bc_diffmode = AutoFiniteDiff(), nonbc_diffmode = banded)
+    Dict{Symbol, Any}(:jac_alg => home.BVPJacobianAlgorithm(; differences...),
+        :nlsolve => package("NonlinearSolve").TrustRegion(), :max_num_subintervals => 1000)
+end
 
 """What the constructors of Julia take for an option that came as a string or a number."""
 function option(home, name, value)

@@ -49,9 +49,9 @@ function mesh(model, p, conditions, q, times, alg, ts, us, abstol, maxiters)
     size_of = max(n * length(times), n)
     bounds = Bounds(ode_function(conditions, Float64[]).f, way .* times, q, zeros(size_of), zeros(size_of))
     guess = [us[:, k] for k in axes(us, 2)]
-    prob = SciMLBase.BVProblem(SciMLBase.BVPFunction{true, SciMLBase.FullSpecialize}(f, bounds; bcresid_prototype = zeros(n)),
-        guess, (way * ts[1], way * ts[2]), p)
-    sol = SciMLBase.solve(prob, alg; abstol, dt = abs(ts[2] - ts[1]) / (size(us, 2) - 1))
+    whole = SciMLBase.BVPFunction{true, SciMLBase.FullSpecialize, false}(f, bounds; bcresid_prototype = zeros(n))
+    prob = SciMLBase.BVProblem{true}(whole, guess, (way * ts[1], way * ts[2]), p)
+    sol = SciMLBase.solve(prob, alg; abstol, nlsolve_kwargs = (; abstol, maxiters), dt = abs(ts[2] - ts[1]) / (size(us, 2) - 1))
     successful_retcode(sol) || return (string(sol.retcode), zeros(0), zeros(n, 0))
     return ("", way .* Vector{Float64}(sol.t), reduce(hcat, sol.u))
 end

@@ -148,7 +148,7 @@ class JuliaEngine:
     def collocate(self, request: BoundaryRequest) -> tuple[np.ndarray, np.ndarray, str]:
         """A mesh and the states on it; or none, and what Julia says of it."""
         whole = Request(request.rhs, request.program, request.us[0], request.p, request.ts[0], request.ts[-1],
-                        request.ts, Rodas5P(), GaussAdjoint(), request.tol, request.tol)  # fmt: skip
+                        request.ts, request.alg, GaussAdjoint(), request.tol, request.tol)  # fmt: skip
         ends = whole._replace(rhs=request.conditions, program=request.conditions_program, p=request.q)
         models = [bridge.model(each, ("f",)) for each in (whole, ends)]
         found = called(whole, "forward", "collocate", models[0], request.p, models[1], request.q, request.times,
