@@ -165,6 +165,7 @@ UNSUPPORTED = {
         lambda: torch.func.grad(lambda x: ps.solve(problem(u0=x), engine="julia").u.sum())(vector(1.0)),
         "cannot be transformed by torch.func"),
     "SUNDIALS": (lambda: ps.MethodOfSteps(ps.CVODE_BDF()), "does not tell the past"),
+    "a fully implicit method": (lambda: ps.MethodOfSteps(ps.RadauIIA5()), "cannot be made of `RadauIIA5`"),
     "a multistep method": (lambda: ps.MethodOfSteps(ps.FBDF()), "start anew at each breaking point"),
     "a method for halves": (lambda: ps.MethodOfSteps(ps.KahanLi8()), "cannot solve an ODEProblem"),
     "ODEs by the method of steps": (

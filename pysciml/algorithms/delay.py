@@ -9,6 +9,7 @@ from pysciml.algorithms.explicit_rk import Tsit5
 from pysciml.errors import InvalidInputError, UnsupportedError
 
 _TSIT5 = Tsit5()
+_NO_PAST = "OrdinaryDiffEqFIRK"  # DelayDiffEq 6: of these it keeps too little of a step to interpolate it
 _MULTISTEP = ("OrdinaryDiffEqBDF", "OrdinaryDiffEqAdamsBashforthMoulton", "OrdinaryDiffEqNordsieck",
               "OrdinaryDiffEqIMEXMultistep")  # fmt: skip
 
@@ -48,7 +49,12 @@ class MethodOfSteps(
         check_problem(self.alg)
         alg = self.alg
         multistep = alg.package in _MULTISTEP
-        if not alg.package.startswith(("OrdinaryDiffEq", "Julia")) or multistep or alg.residual:
+        if (
+            not alg.package.startswith(("OrdinaryDiffEq", "Julia"))
+            or multistep
+            or alg.residual
+            or alg.package == _NO_PAST
+        ):
             raise UnsupportedError(
                 f"MethodOfSteps cannot be made of `{alg.name}`.",
                 got=f"{alg.name}, " + ("a multistep method, which would start anew at each breaking point" if multistep

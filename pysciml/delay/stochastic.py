@@ -78,8 +78,8 @@ def _solve(
     seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed
     equation = _prepare(prob, options.route)
     check_noise(alg, cast("Any", prob), equation.additive)
-    # With steps of their own DelayDiffEq 6.0.6 gives solvers of stochastic equations wrong paths: of du = a dt + σ dW
-    # the mean at t = 1 came out as that at 0.88.
+    # With steps of its own DelayDiffEq 6.0.6 draws wrong noise: SOSRI took 489 steps for du = a dt + σ dW, and the mean
+    # of 500 paths was six standard errors off; at a tenth of the tolerance, 5077 steps and three.
     steps = {"dt": options.dt, "adaptive": False} | ({"maxiters": options.maxiters} if options.maxiters else {})
     rows = Rows.of(prob, ensemble)
     anchors = [x for x in (rows.u0, *rows.p, *equation.captured) if x.requires_grad] if torch.is_grad_enabled() else []

@@ -15,7 +15,7 @@ from pysciml.errors import PySciMLWarning, TraceError
 from pysciml.problems import SDEProblem
 from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.padded import Padded
-from pysciml.rhs.parameters import Inputs
+from pysciml.rhs.parameters import Inputs, pack
 from pysciml.rhs.trace import prepare_for
 
 
@@ -92,6 +92,13 @@ def _joined(prob: SDEProblem, drift: tuple[Any, Any], diffusion: tuple[Any, Any]
         own = [*range(len(prob.inputs.p)), *(where[id(x)] for x in program.captured)]
         places = [np.arange(ends[i], ends[i + 1]) for i in own]
         parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
-    program, rhs, _ = parts[1]
-    additive = hasattr(rhs, "graph") and not rhs.graph("f", program).depends_on("u")
-    return Equation(parts[0], parts[1], captured, prob.blocks, additive)
+    return Equation(parts[0], parts[1], captured, prob.blocks, _is_additive(*parts[1][:2]))
+
+
+def _is_additive(rhs: Any, program: Any) -> bool:
+    """Whether the diffusion does not depend on the state: by its graph, or by its values at three of them."""
+    if hasattr(rhs, "graph"):
+        return not rhs.graph("f", program).depends_on("u")
+    t, p = float(program.t), pack(program.parameters)
+    rows = [rhs.f(t, u, p) for u in np.random.default_rng(0).normal(size=(3, rhs.n))]
+    return bool(np.allclose(rows, rows[0], rtol=1e-12, atol=0.0))

@@ -290,7 +290,9 @@ def _given(prob: Any, noise: NoisePath | None, count: int) -> tuple[np.ndarray, 
             fix=f"pysciml.NoisePath.sample(torch.linspace({t0:g}, {t1:g}, 1001), {prob.motions})",
         )
     second = noise.Z if noise.Z is None or noise.Z.dim() == 3 else noise.Z[None]
-    return noise.t.numpy(), wide.contiguous().numpy(), np.zeros(0) if second is None else second.contiguous().numpy()
+    each = (noise.t, wide, torch.zeros(0, dtype=torch.float64) if second is None else second)
+    times, W, Z = (np.ascontiguousarray(x.numpy()) for x in each)
+    return times, W, Z
 
 
 def _check(prob: SDEProblem, alg: Any, options: Options) -> None:
@@ -354,8 +356,8 @@ def check_noise(alg: StochasticAlgorithm, prob: SDEProblem, additive: bool) -> N
         raise UnsupportedError(f"`{alg.name}` solves {alg.interpretation.title()}'s equations, which this one is not.",
                                got=f'interpretation="{prob.interpretation}"', expected=instead,
                                fix=f"pysciml.solve(prob, pysciml.{instead}())")  # fmt: skip
-    kind = "general" if prob.noise_type == "scalar" else prob.noise_type
-    if (kind if kind in alg.noises else "additive" if additive else None) not in alg.noises:
+    kind = {"scalar": "general", "additive": "general"}.get(prob.noise_type, prob.noise_type)
+    if kind not in alg.noises and not (additive and "additive" in alg.noises):
         instead = default_algorithm(prob, additive).name
         raise UnsupportedError(f"`{alg.name}` cannot solve with this noise.",
                                got=f"{prob.noise_type} noise" + ("" if additive else ", which depends on the state"),

@@ -51,7 +51,10 @@ def test_steps_of_the_solvers_choice_are_differentiated_as_they_were_taken(alg):
         return
     u0, p = case.u0.clone().requires_grad_(), case.p.clone().requires_grad_()
     prob = case.problem(u0, p)
-    sol = ps.solve(prob, alg, seed=3, engine="julia", reltol=1e-4, abstol=1e-6)
+    tight = (
+        {} if alg.order < 1 else {"reltol": 1e-4, "abstol": 1e-6}
+    )  # a step of order 1/2 comes down to rounding for it
+    sol = ps.solve(prob, alg, seed=3, engine="julia", **tight)
     sol.u[-1].sum().backward()
     end, W = sol.u[-1].detach(), sol.noise.W[-1]
     loose = 0.1 if alg.order < 1 else 2e-2

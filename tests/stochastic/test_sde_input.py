@@ -154,3 +154,14 @@ def test_problems_say_what_they_are():
     assert repr(ps.NoisePath.sample(torch.linspace(0, 1, 5, dtype=F64), 2, paths=3)) == (
         "NoisePath(3 paths of 2 motions, 5 times from 0 to 1)"
     )
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+def test_noise_that_is_called_additive_and_is_not_is_refused_where_that_matters(route):
+    prob = ps.SDEProblem(f, lambda t, u: u[:, None], ONE, (0.0, 1.0), noise_type="additive")
+    with pytest.raises(ps.UnsupportedError, match=r"`SOSRA` cannot solve with this noise[\s\S]*depends on the state"):
+        ps.solve(prob, ps.SOSRA(), engine="julia", route=route)
+    assert ps.solve(prob, ps.EM(), dt=0.1, engine="julia", route=route).u.shape == (2, 1)
+    constant = ps.SDEProblem(f, lambda t, u: torch.ones_like(u)[:, None], ONE, (0.0, 1.0), noise_type="additive")
+    assert ps.solve(constant, ps.SOSRA(), engine="julia", route=route).u.shape == (2, 1)

@@ -224,7 +224,7 @@ def test_both_engines_take_the_same_steps_along_a_given_path(alg, case):
 
 
 @pytest.mark.julia
-@pytest.mark.parametrize("alg", [ps.SOSRI(), ps.RKMil(), ps.LambaEM()], ids=lambda a: a.name)
+@pytest.mark.parametrize("alg", [ps.SOSRI(), ps.RKMil()], ids=lambda a: a.name)
 def test_two_tolerances_follow_one_path(alg):
     prob = GEOMETRIC.problem()
     noise = ps.NoisePath.sample(torch.linspace(0, 1, 2**14 + 1, dtype=F64), prob.motions, seed=1)

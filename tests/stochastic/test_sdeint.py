@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 import torchsde
@@ -89,7 +91,9 @@ def test_the_penalty_is_torchsdes(engine, noise_type):
     m = 4 if noise_type == "diagonal" else sde.m  # with one more state, which has no noise of its own but a motion
     noise = ps.NoisePath.sample(torch.linspace(0, 1, 101, dtype=F64), 4 * m, seed=1)
     theirs = torchsde.sdeint(sde, y0, TS, bm=Given(noise, (4, m)), method="euler", dt=0.05, logqp=True)
-    ours = ps.sdeint(sde, y0, TS, bm=noise, method="euler", dt=0.05, logqp=True, engine=engine)
+    called = engine == "julia" and noise_type != "diagonal"  # a pseudoinverse has no compiled form
+    with pytest.warns(ps.PySciMLWarning, match="linalg_pinv") if called else nullcontext():
+        ours = ps.sdeint(sde, y0, TS, bm=noise, method="euler", dt=0.05, logqp=True, engine=engine)
     assert relative_error(ours[0], theirs[0]) < 1e-11
     assert relative_error(ours[1], theirs[1]) < 1e-10
     assert ours[1].shape == (5, 4)

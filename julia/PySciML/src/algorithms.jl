@@ -9,6 +9,14 @@ function package(name::String)
     return Base.require(id)
 end
 
+"""A package that another one of the project is made of, loaded without the rest of it."""
+function package_of(whole::String, name::String)
+    id = Base.identify_package(whole)
+    part = id === nothing ? nothing : Base.identify_package(id, name)
+    return part === nothing ? package(whole) : Base.require(part)
+end
+mirk() = package_of("BoundaryValueDiffEq", "BoundaryValueDiffEqMIRK")
+
 """
     algorithm(package, name, differences, options, parts...)
 
@@ -17,7 +25,8 @@ finds by differences what the model does not give it: a model computes in one nu
 through it.
 """
 function algorithm(from, name, differences, options, parts...)
-    home = package(String(from))
+    # All of BoundaryValueDiffEq takes minutes to compile, for methods that nobody asks for here.
+    home = from == "BoundaryValueDiffEq" ? mirk() : package(String(from))
     make = getfield(home, Symbol(name))
     chosen = Dict{Symbol, Any}(Symbol(k) => option(home, Symbol(k), v) for (k, v) in options)
     differences && (chosen[:autodiff] = AutoFiniteDiff())

@@ -1,4 +1,4 @@
-# Boundary value problems by BoundaryValueDiffEq.jl, which is loaded when first asked for.
+# Boundary value problems by BoundaryValueDiffEq.jl, of which what is needed is loaded when first asked for.
 
 """f of a model along a time that rises: `way` is -1 where the span goes backwards."""
 struct Along{F, T}
@@ -36,7 +36,7 @@ A solution of a boundary value problem near states `us` (n, k) at equal steps fr
 what Julia says of it. `conditions` is a model of the states at `times`, with parameters `q`.
 """
 function collocate(model, p, conditions, q, times, alg, ts, us, abstol, maxiters)
-    package("BoundaryValueDiffEq")
+    mirk()
     F = Vector{Float64}
     return Base.invokelatest(mesh, model, F(p), conditions, F(q), F(times), alg, F(ts), Matrix{Float64}(us),
         Float64(abstol), Int(maxiters))

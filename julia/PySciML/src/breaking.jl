@@ -39,7 +39,15 @@ struct Search{T}
     looks::Vector{T}
     times::Matrix{T}
     highest::Int
+    least::T
 end
+
+"""
+The shortest step that a mesh shall have: solvers come up to a jump in steps down to rounding, which tell nothing. And how
+far from a time is on one side of it for sure.
+"""
+least(t0, t1) = 1e-12 * abs(t1 - t0) + 64 * eps(max(abs(t0), abs(t1)))
+beside(h, least) = sign(h) * max(INSIDE * abs(h), min(abs(h) / 4, least / 8))
 
 """
     sweep_mesh(track, d, steps, highest)
@@ -47,10 +55,12 @@ end
 The times of the steps, with the breaking points up to an order among them.
 """
 function sweep_mesh(track::Track{T}, d::Delayed{T}, steps, highest) where {T}
-    s = Search{T}(track, d, [Break{T}(track.t0, 0)], [track.t0], zeros(T, 4), zeros(T, d.k, 4), highest)
+    s = Search{T}(track, d, [Break{T}(track.t0, 0)], [track.t0], zeros(T, 4), zeros(T, d.k, 4), highest,
+        least(track.t0, steps[end]))
     s.looks[4] = track.t0
     copyto!(view(s.times, :, 4), view(asked(track, d, track.t0), 1:(d.k)))
-    foreach(t -> later(track, t, s.mesh[end]) && search!(s, s.mesh[end], t), steps)
+    foreach(t -> abs(t - s.mesh[end]) > s.least && search!(s, s.mesh[end], t), steps)
+    s.mesh[end] = steps[end]
     return s.mesh
 end
 
@@ -58,8 +68,8 @@ end
 function search!(s::Search, a, b)
     h = b - a
     s.looks[1], s.times[:, 1] = s.looks[4], s.times[:, 4]  # the last look of the step before
-    for (i, share) in enumerate((INSIDE, 0.5, 1 - INSIDE))
-        s.looks[i + 1] = a + share * h
+    for (i, t) in enumerate((a + beside(h, s.least), a + h / 2, b - beside(h, s.least)))
+        s.looks[i + 1] = t
         s.times[:, i + 1] .= view(asked(s.track, s.d, s.looks[i + 1]), 1:(s.d.k))
     end
     inside, i = typeof(a)[], 0

@@ -256,9 +256,9 @@ end
 
 """What a jump of u' at the start of the j-th step makes of the cotangent there."""
 function jump!(s::Sweep, j)
-    ξ, h, later_h = s.mesh[j], s.mesh[j] - s.mesh[j - 1], s.mesh[j + 1] - s.mesh[j]
-    before = copy(asked(s.track, s.d, ξ - INSIDE / 2 * h))
-    after = copy(asked(s.track, s.d, ξ + INSIDE / 2 * later_h))
+    ξ, shortest = s.mesh[j], least(s.mesh[1], s.mesh[end])
+    before = copy(asked(s.track, s.d, ξ - beside(ξ - s.mesh[j - 1], shortest)))
+    after = copy(asked(s.track, s.d, ξ + beside(s.mesh[j + 1] - ξ, shortest)))
     foreach(l -> (before[l] - s.track.t0) * (after[l] - s.track.t0) < 0 &&
         cross_start!(s, j, l, later(s.track, s.track.t0, before[l])), 1:(s.k))
     return nothing

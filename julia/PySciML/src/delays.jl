@@ -119,10 +119,10 @@ end
 Base.showerror(io::IO, e::Future) = print(io, "PySciML.Future: ", e.t, " ", e.asked)
 
 """Throws if the times asked for at a step are later than it."""
-function check_past(d::Delayed, sol)
-    t0, t1 = sol.prob.tspan
-    for (t, u) in zip(sol.t, sol.u), asked in view(ask!(d, u, t), 1:(d.k))
-        isfinite(asked) && (asked - t) * sign(t1 - t0) <= 1e-9 * abs(t1 - t0) || throw(Future(t, asked))
+function check_past(d::Delayed, ts, us, t0, t1)
+    for (t, u) in zip(ts, us), asked in view(ask!(d, u, t), 1:(d.k))
+        # A time that is no number comes of a state that is none, of which the solver tells.
+        (asked - t) * sign(t1 - t0) > 1e-9 * abs(t1 - t0) && throw(Future(t, asked))
     end
     return nothing
 end
@@ -153,8 +153,10 @@ function solve_delay!(out, counts, models, places, n, k, alg, u0, p, t0, t1, ts,
     known = past(nothing, t0)
     prob = SciMLBase.DDEProblem{true}(f, copy(u0), past, (t0, t1), p; constant_lags = constant,
         dependent_lags = dependent, order_discontinuity_t0 = known == u0 ? 1 : 0, neutral = false)
-    sol = check_end(solved(prob, alg, reltol, abstol, options; dense = true, save_everystep = true), "forward")
-    check_past(d, sol)
+    check_past(d, (t0,), (u0,), t0, t1)  # such a solve would come to a halt
+    sol = solved(prob, alg, reltol, abstol, options; dense = true, save_everystep = true)
+    check_past(d, sol.t, sol.u, t0, t1)
+    check_end(sol, "forward")
     copyto!(out, states(sol, ts))
     copyto!(counts, count_work(sol))
     return DelayRun(sol, copy(d), past, models, places, Int(SciMLBase.alg_order(alg)))

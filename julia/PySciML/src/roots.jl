@@ -21,7 +21,9 @@ end
 
 function search!(out, numbers, model, alg, u0, p, abstol, maxiters)
     whole = ode_function(model, Float64[])
-    prob = nameof(typeof(alg)) === :SSRootfind ? SciMLBase.SteadyStateProblem(whole, u0, p) :
+    # Without its other parts: SciML finds fault with a vjp that has the arguments of one for ODEs.
+    prob = nameof(typeof(alg)) === :SSRootfind ?
+        SciMLBase.SteadyStateProblem(ODEFunction{true, SciMLBase.FullSpecialize}(whole.f; whole.jac), u0, p) :
         SciMLBase.NonlinearProblem(still(whole), u0, p)
     sol = SciMLBase.solve(prob, alg; abstol = 1e-4 * abstol, reltol = 0.0, maxiters, verbose = Silent())
     copyto!(out, sol.u)

@@ -18,7 +18,7 @@ TIGHT = {"reltol": 1e-10, "abstol": 1e-10, "engine": "julia"}
 TIMES = [0.7, 1.5, 2.2, 3.3]
 WEIGHTS = vector(1.0, -0.5, 0.3, 0.8)
 NONSTIFF = [ps.Tsit5(), ps.Vern7(), ps.Vern9(), ps.BS3(), ps.DP5(), ps.OwrenZen5()]
-STIFF = [ps.Rosenbrock23(), ps.Rodas5P(), ps.Rodas4(), ps.KenCarp4(), ps.TRBDF2(), ps.RadauIIA5()]
+STIFF = [ps.Rosenbrock23(), ps.Rodas5P(), ps.Rodas4(), ps.KenCarp4(), ps.Kvaerno5()]
 
 
 def delayed_decay(t: torch.Tensor, u0, lag, past, terms: int = 6) -> torch.Tensor:
@@ -156,11 +156,11 @@ def stiff(p, alg, **options) -> torch.Tensor:
         past = h(t - p[1])
         return torch.stack([-p[0] * u[1] + 0.1 * past[1], 1e4 * (torch.sin(past[0]) - u[1])])
 
-    prob = ps.DDEProblem(f, vector(1.0, 0.2), lambda s: torch.stack([1.0 + 0.3 * s, 0.2 + 0.0 * s]), (0.0, 3.0), p)
+    prob = ps.DDEProblem(f, vector(1.0, 0.2), lambda s, p: torch.stack([1.0 + 0.3 * s, 0.2 + 0.0 * s]), (0.0, 3.0), p)
     return ps.solve(prob, alg, saveat=[0.8, 1.7, 3.0], **{**TIGHT, **options}).u
 
 
-@pytest.mark.parametrize("alg", [ps.Rodas5P(), ps.KenCarp4(), ps.RadauIIA5(), None], ids=lambda a: a.name if a else "-")
+@pytest.mark.parametrize("alg", [ps.Rodas5P(), ps.KenCarp4(), None], ids=lambda a: a.name if a else "-")
 def test_stiff(alg):
     p = vector(1.2, 0.9).requires_grad_()
     tolerances = {"reltol": 1e-8, "abstol": 1e-8}

@@ -100,7 +100,7 @@ function values!(d::Diffusion, u, t)
 end
 (d::Diffusion)(out::AbstractVector, u, p, t) = (copyto!(out, 1, values!(d, u, t), 1, d.blocks.count); nothing)
 (d::Diffusion)(out::BlockMatrix, u, p, t) = (copyto!(out.values, 1, values!(d, u, t), 1, length(out.values)); nothing)
-(d::Diffusion)(out::Matrix, u, p, t) = (transpose!(out, reshape(view(values!(d, u, t), 1:length(out)), size(out, 2), :)); nothing)
+(d::Diffusion)(out::Matrix, u, p, t) = (LinearAlgebra.transpose!(out, reshape(view(values!(d, u, t), 1:length(out)), size(out, 2), :)); nothing)
 
 SciMLBase.isinplace(::Diffusion, ::Int, ::AbstractString, ::Bool; options...) = true
 
