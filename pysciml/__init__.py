@@ -270,6 +270,7 @@ from pysciml.algorithms import Ruth3 as Ruth3
 from pysciml.algorithms import Scholz4_7 as Scholz4_7
 from pysciml.algorithms import Shooting as Shooting
 from pysciml.algorithms import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
+from pysciml.algorithms import SimpleTauLeaping as SimpleTauLeaping
 from pysciml.algorithms import SKenCarp as SKenCarp
 from pysciml.algorithms import SofSpa10 as SofSpa10
 from pysciml.algorithms import SortingDirect as SortingDirect
@@ -277,7 +278,6 @@ from pysciml.algorithms import SSRootfind as SSRootfind
 from pysciml.algorithms import Stepanov5 as Stepanov5
 from pysciml.algorithms import SymplecticEuler as SymplecticEuler
 from pysciml.algorithms import TanYam7 as TanYam7
-from pysciml.algorithms import TauLeaping as TauLeaping
 from pysciml.algorithms import TorchDiffEq as TorchDiffEq
 from pysciml.algorithms import TorchSDE as TorchSDE
 from pysciml.algorithms import Trapezoid as Trapezoid

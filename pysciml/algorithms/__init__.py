@@ -114,8 +114,8 @@ from pysciml.algorithms.jump import Direct as Direct
 from pysciml.algorithms.jump import DirectCR as DirectCR
 from pysciml.algorithms.jump import JumpAlgorithm as JumpAlgorithm
 from pysciml.algorithms.jump import SimpleExplicitTauLeaping as SimpleExplicitTauLeaping
+from pysciml.algorithms.jump import SimpleTauLeaping as SimpleTauLeaping
 from pysciml.algorithms.jump import SortingDirect as SortingDirect
-from pysciml.algorithms.jump import TauLeaping as TauLeaping
 from pysciml.algorithms.low_storage_rk import CFRLDDRK64 as CFRLDDRK64
 from pysciml.algorithms.low_storage_rk import CKLLSRK43_2 as CKLLSRK43_2
 from pysciml.algorithms.low_storage_rk import CKLLSRK54_3C_3R as CKLLSRK54_3C_3R

@@ -35,4 +35,4 @@ class RandomTamedEM(
     reference="Hutzenthaler, Jentzen and Kloeden, Strong convergence of an explicit numerical method for SDEs with "
     "nonglobally Lipschitz continuous coefficients, Ann. Appl. Probab. 22 (2012)",
 ):
-    """`RandomEM` whose steps are no longer than one, whatever f is: where solutions would explode."""
+    """`RandomEM` in whose steps no state moves by more than one, whatever f is: where solutions would explode."""

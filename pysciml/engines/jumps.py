@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -22,7 +22,7 @@ class JumpsRequest(NamedTuple):
         changes: (R, n). depends: (R, n) integers, 1 where a rate depends on a state.
         u0: (N, n) or (1, n) states at t0. p: (N, m) or (1, m) parameters. seeds: (N,) of the paths.
         t0, t1: the span, forwards. ts: (k,) times to save at, increasing.
-        options: dt, reltol and adaptive of leaps, where they were given. maxiters: most events of a path.
+        dt: the longest leap of a fixed length, else NaN. maxiters: most events of a path, or leaps.
         keep: whether all events are wanted.
     """
 
@@ -37,7 +37,7 @@ class JumpsRequest(NamedTuple):
     t1: float
     ts: np.ndarray
     alg: JumpAlgorithm
-    options: dict[str, Any]
+    dt: float
     maxiters: int
     keep: bool
 

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from pysciml.algorithms import Algorithm, Direct, JumpAlgorithm, SortingDirect, TauLeaping, by_name
+from pysciml.algorithms import Algorithm, Direct, JumpAlgorithm, SimpleTauLeaping, SortingDirect, by_name
 from pysciml.control import SaveAt, in_order, save_times
 from pysciml.engines import select
 from pysciml.engines.jumps import Events, JumpPaths, JumpsRequest
@@ -26,7 +26,6 @@ from pysciml.solution import FailedTrajectory, ReturnCode
 
 _FEW = 20  # channels; from here on JumpProcesses too takes another method than `Direct`
 _MOST = 10_000_000  # events
-_RELTOL = 1e-3  # StochasticDiffEq's own default lets rates change by a half in a leap: 5 % off in a mean
 _REFUSAL = {
     "what": "a jump process is piecewise constant: the pathwise derivative of a path is zero almost everywhere and "
             "says nothing of the mean.",
@@ -41,22 +40,19 @@ def solve_jump(
     alg: Algorithm | str | None = None,
     *,
     saveat: SaveAt = None,
-    reltol: float | None = None,
     engine: str | None = None,
     route: str | None = None,
     dt: float | None = None,
     maxiters: int | None = None,
-    adaptive: bool | None = None,
     seed: int | None = None,
 ) -> JumpSolution:
     """`pysciml.solve` of a `JumpProblem`: one path.
 
     Args:
         alg: None takes `Direct`, with more than 20 channels `SortingDirect`.
-        reltol: of `TauLeaping`, a fiftieth of how much of itself a rate may change in a leap; 1e-3. dt: its first leap,
-            or with `adaptive=False` the leap. maxiters: most events of a path, or leaps; 10 million if not given.
+        dt: of `SimpleTauLeaping`, the longest leap. maxiters: most events of a path, or leaps; else 10 million.
     """
-    options = _Options(saveat, reltol, engine, route, dt, maxiters, adaptive, seed)
+    options = _Options(saveat, engine, route, dt, maxiters, seed)
     solved = _solve(prob, alg, options, _Rows.of(prob, None), 1)
     found = solved.paths
     if found.errors:
@@ -83,12 +79,10 @@ class _Options:
     """The options of a solve, as of `solve_jump`."""
 
     saveat: SaveAt = None
-    reltol: float | None = None
     engine: str | None = None
     route: str | None = None
     dt: float | None = None
     maxiters: int | None = None
-    adaptive: bool | None = None
     seed: int | None = None
 
 
@@ -155,14 +149,11 @@ def _required(engine: str | None) -> None:
 
 
 def _request(prob, alg, options, ts, rows, network, seeds, keep) -> JumpsRequest:
-    steps = {k: getattr(options, k) for k in ("dt", "reltol", "adaptive") if getattr(options, k) is not None}
-    if isinstance(alg, TauLeaping) and options.adaptive is not False:
-        steps.setdefault("reltol", _RELTOL)
     return JumpsRequest(
         rates=network.rates, reactants=network.reactants, changes=np.ascontiguousarray(prob.changes.numpy()),
         depends=network.depends, u0=np.ascontiguousarray(to_numpy(rows.u0)), p=_parameters(prob, rows, network),
-        seeds=seeds, t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, options=steps,
-        maxiters=options.maxiters or _MOST, keep=keep,
+        seeds=seeds, t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg,
+        dt=options.dt or math.nan, maxiters=options.maxiters or _MOST, keep=keep,
     )  # fmt: skip
 
 
@@ -239,15 +230,15 @@ def _check(prob: JumpProblem, alg: Any, options: _Options) -> None:
         if not isinstance(alg, Algorithm):
             raise InvalidInputError("alg must be an algorithm or its name.", got=f"{alg!r:.80}", fix="pysciml.Direct()")
         raise UnsupportedError(f"`{alg.name}` cannot solve a JumpProblem.", got=alg.name,
-                               expected="a solver of jump processes: Direct, SortingDirect, RSSA, TauLeaping, ...",
+                               expected="a solver of jump processes: Direct, RSSA, SimpleTauLeaping, ...",
                                fix="pysciml.solve(prob, pysciml.Direct())")  # fmt: skip
     if alg.mass_action and not isinstance(prob.rates, MassAction):
         raise UnsupportedError(
             f"`{alg.name}` needs bounds on rates, or their orders, which a function does not tell.",
-            got=f"rates as {type(prob.rates).__name__}", expected="MassAction, or Direct, SortingDirect, TauLeaping",
+            got=f"rates as {type(prob.rates).__name__}", expected="MassAction, or Direct, SimpleTauLeaping",
             fix="pysciml.solve(prob, pysciml.SortingDirect())",
         )  # fmt: skip
-    for name in ("reltol", "dt", "maxiters"):
+    for name in ("dt", "maxiters"):
         value = getattr(options, name)
         if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value) and value > 0):
             raise InvalidInputError(f"{name} must be a positive number.", got=f"{name}={value!r}",
@@ -260,19 +251,19 @@ def _check(prob: JumpProblem, alg: Any, options: _Options) -> None:
 
 
 def _check_steps(alg: JumpAlgorithm, options: _Options) -> None:
-    for name in ("reltol", "dt", "adaptive"):
-        if getattr(options, name) is not None and not isinstance(alg, TauLeaping):
-            raise UnsupportedError(f"`{alg.name}` takes no `{name}`.", got=f"{name}={getattr(options, name)!r}",
-                                   expected="TauLeaping, or no such option", fix=f"leave {name} out")  # fmt: skip
-    if options.adaptive is False and options.dt is None:
-        raise InvalidInputError(f"`{alg.name}` with fixed leaps needs dt.", got="dt=None",
-                                fix=f"pysciml.solve(prob, pysciml.{alg.name}(), dt=0.01, adaptive=False)")  # fmt: skip
+    fixed = isinstance(alg, SimpleTauLeaping)
+    if options.dt is not None and not fixed:
+        raise UnsupportedError(f"`{alg.name}` takes no `dt`.", got=f"dt={options.dt!r}",
+                               expected="SimpleTauLeaping, or no dt", fix="leave dt out")  # fmt: skip
+    if options.dt is None and fixed:
+        raise InvalidInputError(f"`{alg.name}` has no steps of its own and needs dt.", got="dt=None",
+                                fix=f"pysciml.solve(prob, pysciml.{alg.name}(), dt=0.01)")  # fmt: skip
 
 
 def _check_time(prob: JumpProblem, alg: JumpAlgorithm, network: Network) -> None:
     if network.timed and alg.exact:
         raise UnsupportedError(
             f"`{alg.name}` is exact where rates change at events alone, and these depend on t.",
-            got="rates(t, u) that use t", expected="TauLeaping, which takes the rates at the start of each leap",
-            fix="pysciml.solve(prob, pysciml.TauLeaping(), dt=0.01, adaptive=False)",
+            got="rates(t, u) that use t", expected="SimpleTauLeaping, which takes the rates at the start of each leap",
+            fix="pysciml.solve(prob, pysciml.SimpleTauLeaping(), dt=0.01)",
         )  # fmt: skip

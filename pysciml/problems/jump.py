@@ -35,9 +35,9 @@ class JumpProblem:
         tspan: `(t0, t1)` with t0 < t1. p: parameters, a pytree of floating tensors; those of modules, and tensors that
             the rates capture, are found by themselves.
 
-    `solve` of it takes `saveat`, `dt`, `reltol`, `adaptive`, `maxiters`, `seed`, `engine` and `route`, and gives one
+    `solve` of it takes `saveat`, `dt`, `maxiters`, `seed`, `engine` and `route`, and gives one
     path, a `JumpSolution`. It is solved exactly (`Direct`, `SortingDirect`, `NRM`, `DirectCR`, `RSSA`, `RSSACR`), where
-    rates depend on t through u alone, or by leaps of many events (`TauLeaping`, `SimpleExplicitTauLeaping`, ...). Many
+    rates depend on t through u alone, or by leaps of many events (`SimpleTauLeaping`, `SimpleExplicitTauLeaping`). Many
     paths in one call: `solve_ensemble(EnsembleProblem(prob, trajectories=1000))`. Julia alone has libraries for this.
 
     Gradients: a path is piecewise constant, so its own derivative is zero almost everywhere and says nothing of the

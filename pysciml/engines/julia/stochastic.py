@@ -31,20 +31,10 @@ def solve_paths(request: PathsRequest) -> Paths:
     where = bridge.table(u, counts, request.u0, request.p, request.ts, request.seeds, times, W, Z, stopped)
     start = time.perf_counter()
     paths = _telling(
-        request,
-        "solve_paths_at!",
-        bridge.address(where),
-        count,
-        n,
-        request.p.shape[1],
-        _equation(request, "f"),
-        _algorithm(request.alg, request.interpretation),
-        request.t0,
-        request.t1,
-        request.reltol,
-        request.abstol,
+        request, "solve_paths_at!", bridge.address(where), count, n, request.p.shape[1], _equation(request, "f"),
+        _algorithm(request.alg, request.interpretation), request.t0, request.t1, request.reltol, request.abstol,
         request.options or (),
-    )
+    )  # fmt: skip
     stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
     return Paths(u, _errors(request, paths, stopped, u), stats, paths)
 

@@ -1,15 +1,16 @@
 # Paths of jump processes by leaps over many events.
 
 """Rates and changes of a leap, as a `RegularJump` calls them."""
-struct Leaps{R}
-    network::Network
-    rates::R  # `Rates`, or the `MassActionJump` whose they are
+mutable struct Leaps{R}
+    const network::Network
+    const rates::R  # `Rates`, or the `MassActionJump` whose they are
+    const strict::Bool  # whether no leap may take a count of mass action below zero; else the solver draws again
+    const most::Int
+    count::Int
 end
 
 function (leaps::Leaps{<:Rates})(out, u, p, t)
-    # The solver asks once for the rates where all states are one, by u ./ u.
-    at = any(isnan, u) ? map(x -> isnan(x) ? one(x) : x, u) : u
-    copyto!(out, 1, rates!(leaps.rates, at, t), 1, length(out))
+    copyto!(out, 1, rates!(leaps.rates, u, t), 1, length(out))
     return nothing
 end
 function (leaps::Leaps)(out, u, p, t)
@@ -31,60 +32,65 @@ end
 
 """du of so many events of each channel."""
 function (leaps::Leaps)(du, u, p, t, counts, mark)
+    leaps.count += 1
+    leaps.count > leaps.most && throw(Stopped("MaxIters", t, "forward"))
     fill!(du, 0)
     for (j, places) in enumerate(leaps.network.changes), (i, x) in places
         du[i] += x * counts[j]
     end
+    leaps.strict && any(i -> u[i] + du[i] < 0, eachindex(u)) && throw(Stopped("NegativeCount", t, "forward"))
     return nothing
 end
 
-"""Looks at each step of a leaping solve: counts by mass action are none below zero."""
-mutable struct Look
-    const counts_only::Bool
-    const most::Int
-    steps::Int
-end
-(look::Look)(integrator) = nothing
-function (look::Look)(u, t, integrator)
-    poll(Float64(t))
-    look.steps += 1
-    look.steps > look.most && throw(Stopped("MaxIters", t, "forward"))
-    look.counts_only && any(<(0), u) && throw(Stopped("NegativeCount", t, "forward"))
-    return false
-end
-callback(look::Look) = DiscreteCallback(look, look; save_positions = (false, false))
-
 """
-    leaping_path!(out, counts, network, alg, u0, p, t0, t1, ts, seed, maxiters, options)
+    leaping_path!(out, counts, network, alg, u0, p, t0, t1, ts, seed, maxiters, dt)
 
-One path by leaps, on steps that end at `ts`. Arguments as of `exact_path!`.
+One path by leaps that end at `ts`; of a fixed length they are no longer than `dt`. Arguments as of `exact_path!`.
 """
-function leaping_path!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seed, maxiters, options)
-    home = net.home
-    massive = net.model === nothing ? mass_action(net, p) : nothing
-    leaps = Leaps(net, massive === nothing ? Rates(net, p) : massive)
+function leaping_path!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seed, maxiters, dt)
+    home, rng = net.home, net.home.Random.Xoshiro(seed)
+    massive, fixed = net.model === nothing ? mass_action(net, p) : nothing, nameof(typeof(alg)) === :SimpleTauLeaping
+    leaps = Leaps(net, massive === nothing ? Rates(net, p) : massive, fixed && massive !== nothing, maxiters, 0)
     regular = home.RegularJump{true}(leaps, leaps, channels(net))
-    problem = SciMLBase.DiscreteProblem(u0, (t0, t1), Float64[])
-    make(jumps; more...) = home.JumpProblem(problem, home.PureLeaping(), jumps; more...)
-    if nameof(typeof(alg)) === :SimpleExplicitTauLeaping
-        # Its own reactants are for the length of leaps alone; a source has none of them, but it wants to see a pair.
-        orders = [isempty(r) ? [1 => 0] : r for r in net.reactants]
-        known = home.MassActionJump(copy(massive.scaled_rates), orders, net.changes; scale_rates = false)
-        jump_problem = make(home.JumpSet(; massaction_jumps = known, regular_jumps = regular);
-            rng = home.Random.Xoshiro(seed))
-        sol = SciMLBase.solve(jump_problem, alg; saveat = ts)
-        # Without a time between the ends it saves every leap.
-        states = [sol.u[searchsortedlast(sol.t, t + 1e-12 * (t1 - t0))] for t in ts]
-        look = Look(true, maxiters, 0)
-    else
-        look = Look(massive !== nothing, maxiters, 0)
-        sol = SciMLBase.solve(make(home.JumpSet(; regular_jumps = regular)), alg; saveat = ts, save_everystep = false,
-            tstops = filter(t -> t0 < t < t1, ts), save_start = ts[1] == t0, save_end = ts[end] == t1, seed,
-            callback = callback(look), maxiters = typemax(Int), verbose = Silent(), options...)
-        states = sol.u
-        successful_retcode(sol) || throw(Stopped(string(sol.retcode), sol.t[end], "forward"))
-    end
+    states = fixed ? fixed_leaps(home, alg, regular, u0, t0, ts, dt, rng) :
+        chosen_leaps(home, alg, regular, net, massive, u0, t0, t1, ts, rng)
     write_states!(out, states)
-    copyto!(counts, (0, 0, look.steps, 0))
+    copyto!(counts, (leaps.count, 0, leaps.count, 0))
     return nothing
+end
+
+"""The states at `ts`, by equal leaps between each two, no longer than `dt`."""
+function fixed_leaps(home, alg, regular, u, t, ts, dt, rng)
+    states = Vector{Float64}[]
+    for s in ts
+        if s > t
+            problem = SciMLBase.DiscreteProblem(u, (t, s), Float64[])
+            jumps = home.JumpProblem(problem, home.PureLeaping(), home.JumpSet(; regular_jumps = regular); rng)
+            u = SciMLBase.solve(jumps, alg; dt = whole_part(s - t, dt), saveat = [s]).u[end]
+        end
+        push!(states, u)
+        t = s
+    end
+    return states
+end
+
+"""The longest step, up to `dt`, that a span is a whole number of: JumpProcesses wants their quotient to be exact."""
+function whole_part(span, dt)
+    count = max(ceil(span / dt * (1 - 1e-12)), 1.0)
+    step = span / count
+    while span / step != count
+        step = span / step > count ? nextfloat(step) : prevfloat(step)
+    end
+    return step
+end
+
+function chosen_leaps(home, alg, regular, net, massive, u0, t0, t1, ts, rng)
+    problem = SciMLBase.DiscreteProblem(u0, (t0, t1), Float64[])
+    # Its own reactants are for the length of leaps alone; a source has none of them, but it wants to see a pair.
+    orders = [isempty(r) ? [1 => 0] : r for r in net.reactants]
+    known = home.MassActionJump(copy(massive.scaled_rates), orders, net.changes; scale_rates = false)
+    jumps = home.JumpSet(; massaction_jumps = known, regular_jumps = regular)
+    sol = SciMLBase.solve(home.JumpProblem(problem, home.PureLeaping(), jumps; rng), alg; saveat = ts)
+    # Without a time between the ends it saves every leap.
+    return [sol.u[searchsortedlast(sol.t, t + 1e-12 * (t1 - t0))] for t in ts]
 end

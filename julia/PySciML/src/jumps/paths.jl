@@ -1,12 +1,12 @@
 # Many paths of a jump process at once, on Julia's threads.
 
 """
-    solve_jumps!(out, counts, network, alg, u0, p, t0, t1, ts, seeds, options, maxiters, keep)
+    solve_jumps!(out, counts, network, alg, u0, p, t0, t1, ts, seeds, dt, maxiters, keep)
 
 A path for every seed, with the columns of `u0` (n, N) and `p` (m, N), which may have a single one for all. Returns a
 vector with a `Log` for each that came to its end (nothing of leaps), and a `Failure` for each that did not.
 """
-function solve_jumps!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seeds, options, maxiters, keep)
+function solve_jumps!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seeds, dt, maxiters, keep)
     paths = Vector{Any}(nothing, length(seeds))
     exact = alg isa net.home.AbstractAggregatorAlgorithm
     each(length(paths)) do i
@@ -15,7 +15,7 @@ function solve_jumps!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seeds, 
         try
             paths[i] = exact ?
                 exact_path!(states, work, net, alg, start, parameters, t0, t1, ts, seeds[i], maxiters, keep) :
-                leaping_path!(states, work, net, alg, start, parameters, t0, t1, ts, seeds[i], maxiters, options)
+                leaping_path!(states, work, net, alg, start, parameters, t0, t1, ts, seeds[i], maxiters, dt)
         catch e
             e isa Stopped || rethrow()
             fill!(states, NaN)
@@ -26,20 +26,20 @@ function solve_jumps!(out, counts, net::Network, alg, u0, p, t0, t1, ts, seeds, 
 end
 
 """
-    solve_jumps_at!(table, N, n, m, R, model, alg, t0, t1, options, maxiters, keep)
+    solve_jumps_at!(table, N, n, m, R, model, alg, t0, t1, dt, maxiters, keep)
 
 `solve_jumps!` with the arrays out, counts, u0, p, ts, seeds, changes, depends, reactants (or nothing) and stopped in a
 table. `stopped` (N,) gets the time where a path failed, and NaN where it did not.
 """
-function solve_jumps_at!(table::Int, N, n, m, R, model, alg, t0, t1, options, maxiters, keep)
-    foreach(package, ("JumpProcesses", "StochasticDiffEq"))  # loaded here, not on the threads
+function solve_jumps_at!(table::Int, N, n, m, R, model, alg, t0, t1, dt, maxiters, keep)
     all, F = Table(table), Float64
+    package("JumpProcesses")  # loaded here, not on the threads
     ts, changes = copy(at(all, F, 5)), reshape(at(all, F, 7), n, R)
     reactants = model === nothing ? reshape(at(all, Int, 9), n, R) : zeros(Int, 0, R)
     network = Network(model, reactants, changes, reshape(at(all, Int, 8), n, R))
     paths = Base.invokelatest(solve_jumps!, reshape(at(all, F, 1), n, length(ts), N), columns(at(all, Int, 2), 4), network,
         alg, columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), Float64(t0), Float64(t1), ts, at(all, UInt64, 6),
-        Dict(pairs_of(options)), maxiters, keep)
+        Float64(dt), maxiters, keep)
     map!(path -> path isa Failure ? path.t : NaN, at(all, F, 10), paths)
     return paths
 end
