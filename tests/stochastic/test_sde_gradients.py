@@ -46,7 +46,8 @@ def test_steps_of_the_solvers_choice_are_differentiated_as_they_were_taken(alg):
         a = number(1.3).requires_grad_()
         u0 = number([1.0]).requires_grad_()
         prob = ps.SDEProblem(lambda t, u: -a * u, lambda t, u: 0.3 * torch.ones_like(u), u0, (0.0, 1.0))
-        ps.solve(prob, alg, seed=3, engine="julia", reltol=1e-5, abstol=1e-7).u[-1].sum().backward()
+        noise = ps.NoisePath.sample(torch.linspace(0, 1, 2**12 + 1, dtype=F64), 1, seed=3)
+        ps.solve(prob, alg, noise=noise, engine="julia", reltol=1e-5, abstol=1e-7).u[-1].sum().backward()
         assert u0.grad.item() == pytest.approx(math.exp(-1.3), rel=1e-3)
         return
     u0, p = case.u0.clone().requires_grad_(), case.p.clone().requires_grad_()
@@ -54,9 +55,10 @@ def test_steps_of_the_solvers_choice_are_differentiated_as_they_were_taken(alg):
     tight = (
         {} if alg.order < 1 else {"reltol": 1e-4, "abstol": 1e-6}
     )  # a step of order 1/2 comes down to rounding for it
-    sol = ps.solve(prob, alg, seed=3, engine="julia", **tight)
+    noise = ps.NoisePath.sample(torch.linspace(0, 1, 2**12 + 1, dtype=F64), 2, seed=3)
+    sol = ps.solve(prob, alg, noise=noise, engine="julia", **tight)
     sol.u[-1].sum().backward()
-    end, W = sol.u[-1].detach(), sol.noise.W[-1]
+    end, W = sol.u[-1].detach(), noise.W[-1]
     loose = 0.1 if alg.order < 1 else 2e-2
     assert relative_error(u0.grad, end / case.u0) < loose
     assert relative_error(p.grad, torch.stack([end.sum(), (end * (W - case.p[1])).sum()])) < loose

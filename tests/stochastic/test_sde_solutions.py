@@ -300,6 +300,15 @@ def test_stiff_drift_wants_an_implicit_solver():
         lambda t, u: -1e5 * (u - torch.cos(t)), lambda t, u: 0.01 * torch.ones_like(u), number([0.0]), (0.0, 1.0)
     )
     for alg in (ps.SKenCarp(), ps.ImplicitEM()):
-        sol = ps.solve(prob, alg, seed=1, engine="julia", reltol=1e-3, abstol=1e-3, saveat=[0.5, 1.0])
+        sol = ps.solve(prob, alg, dt=0.01, adaptive=False, seed=1, engine="julia", saveat=[0.5, 1.0])
         assert relative_error(sol.u[:, 0], torch.cos(sol.t)) < 3e-2  # the noise of the last step is not damped
-        assert sol.stats.naccept < 2000
+
+
+@pytest.mark.julia
+def test_steps_that_were_taken_back_are_told():
+    """StochasticDiffEq 7.1 draws what follows them with another law."""
+    prob = ps.SDEProblem(lambda t, u: -1.5 * u, lambda t, u: 0.4 * torch.ones_like(u), number([2.0]), (0.0, 1.0))
+    with pytest.warns(ps.PySciMLWarning, match=r"steps were taken back by SOSRA[\s\S]*adaptive=False"):
+        ps.solve(prob, ps.SOSRA(), dt=0.05, seed=1, engine="julia")
+    noise = ps.NoisePath.sample(FINE, 1, seed=1)
+    assert ps.solve(prob, ps.SOSRA(), dt=0.05, noise=noise, engine="julia").stats.nreject > 0
