@@ -32,4 +32,4 @@ end
 stepper(eq::DelayedEquation, alg) = eq.home.MethodOfSteps(alg)
 own_options(::DelayedEquation, seed) = (; seed)
 
-read_path!(du0, dp, ::Path, ::DelayedEquation, ts, cotangents) = error("there are no gradients of equations with delays")
+read_path!(du0, dp, ::Path, ::DelayedEquation, steps, ts, cotangents) = error("there are no gradients of equations with delays")

@@ -70,7 +70,7 @@ function read_step(alg, pull::DrivenPull, λ, u, t, h, W, V)
     return λ .+ second .+ pull(h / 2 .* λ .+ h .* second, u, t, W)
 end
 
-function read_path!(du0, dp, path::Path{T}, eq::Driven, ts, cotangents) where {T}
+function read_path!(du0, dp, path::Path{T}, eq::Driven, steps, ts, cotangents) where {T}
     pull, nodes, λ = DrivenPull(path), on_steps(path, ts, cotangents), zeros(T, eq.n)
     for i in (length(path.t) - 1):-1:1
         λ .+= view(nodes, :, i + 1)

@@ -127,11 +127,14 @@ part(model::Model{T}, kind, p) where {T} =
 diffusion_of(eq::Equation{T}, p) where {T} =
     Diffusion(part(eq.g, :f, p[eq.g_places]), eq.blocks, zeros(T, eq.g.n), zeros(T, eq.g.n))
 
-"""The noise of the i-th path: drawn by the solver, or given on a grid as times, W and Z (motions, k, N or 1)."""
+"""
+The noise of the i-th path: drawn by the solver, or given as what makes it of a grid, the times of this, and W and Z
+(motions, k, N or 1).
+"""
 wiener(T, noise::Nothing, i) = nothing
-function wiener(T, (t, W, Z)::Tuple, i)
+function wiener(T, (grid, t, W, Z)::Tuple, i)
     columns(x) = [Vector{T}(c) for c in eachcol(view(x, :, :, size(x, 3) == 1 ? 1 : i))]
-    return package("DiffEqNoiseProcess").NoiseGrid(Vector{T}(t), columns(W), isempty(Z) ? nothing : columns(Z))
+    return grid(Vector{T}(t), columns(W), isempty(Z) ? nothing : columns(Z))
 end
 
 """A solved path: its steps with the Brownian motions there, and by what scheme they were taken."""
@@ -208,7 +211,7 @@ end
     solve_paths!(out, counts, equation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
 
 `solve_path!` for every seed, on Julia's threads, with the columns of `u0` (n, N) and `p` (m, N), which may have a single
-one for all. `noise` is nothing, or times with W and Z (motions, k, N or 1) there. Returns a vector with a `Path` for each
+one for all. `noise` is nothing, or as `wiener` takes it. Returns a vector with a `Path` for each
 that reached its end, and a `Failure` for each that did not.
 """
 function solve_paths!(out, counts, eq::AbstractEquation, alg, u0, p, t0, t1, ts, reltol, abstol, options, seeds, noise)
@@ -233,11 +236,11 @@ end
 gets the time where a path failed, and NaN where it did not.
 """
 function solve_paths_at!(table::Int, N, n, m, eq::AbstractEquation, alg, t0, t1, reltol, abstol, options)
-    foreach(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
+    _, processes = map(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
     all, F = Table(table), Float64
     ts, times, b = at(all, F, 5), at(all, F, 7), motions(eq.blocks)
     given(i) = reshape(at(all, F, i), b, length(times), :)
-    noise = isempty(times) ? nothing : (times, given(8), given(9))
+    noise = isempty(times) ? nothing : (processes.NoiseGrid, times, given(8), given(9))
     paths = Base.invokelatest(solve_paths!, reshape(at(all, F, 1), n, length(ts), N), columns(at(all, Int, 2), 4), eq, alg,
         columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, Dict(pairs_of(options)),
         at(all, UInt64, 6), noise)

@@ -29,8 +29,8 @@ struct Reading{T, F, G, J}
     pulled::Vector{Vector{T}}    # a product of the drift's and of the diffusion's size
 end
 
-function Reading(path::Path{T}) where {T}
-    eq, steps = path.equation, scheme(path.alg)
+function Reading(path::Path{T}, steps::Scheme) where {T}
+    eq = path.equation
     p, q = path.p[eq.f_places], path.p[eq.g_places]
     size_of(e) = e.drift ? eq.f.n : eq.g.n
     sized() = [zeros(T, size_of(e)) for e in steps.evaluations]
@@ -120,14 +120,12 @@ end
 (own::Own)(out, v, u, p, t) = own.f(out, v, u, own.p, t)
 
 """
-    adjoint_path!(du0, dp, path, ts, cotangents)
+    read_path!(du0, dp, path, equation, steps, ts, cotangents)
 
-The gradient of sum(cotangents .* states at ts) in u0 and in the parameters of one path.
+The gradient of sum(cotangents .* states at ts) in u0 and in the parameters of one path, by the `known_steps` of all.
 """
-adjoint_path!(du0, dp, path::Path, ts, cotangents) = read_path!(du0, dp, path, path.equation, ts, cotangents)
-
-function read_path!(du0, dp, path::Path{T}, eq::Equation, ts, cotangents) where {T}
-    r, λ = Reading(path), zeros(T, size(path.u, 1))
+function read_path!(du0, dp, path::Path{T}, eq::Equation, steps, ts, cotangents) where {T}
+    r, λ = Reading(path, steps), zeros(T, size(path.u, 1))
     nodes = on_steps(path, ts, cotangents)
     for i in (length(path.t) - 1):-1:1
         λ .+= view(nodes, :, i + 1)
@@ -156,6 +154,10 @@ function on_steps(path::Path{T}, ts, cotangents) where {T}
     return nodes
 end
 
+"""What there is to know of the steps of an algorithm, the same for all paths."""
+known_steps(::Equation, alg) = scheme(alg)
+known_steps(::AbstractEquation, alg) = nothing
+
 # An implicit solver stops its iteration before rounding does.
 function check_step(ours, theirs, steps, alg)
     scale = 1 + maximum(abs, theirs)
@@ -167,16 +169,18 @@ end
 """
     adjoint_paths!(du0, dp, paths, ts, cotangents)
 
-`adjoint_path!` for every path: `du0` (n, N), `dp` (m, N), `cotangents` (n, k, N). What failed has a gradient of NaN, or
+`read_path!` for every path: `du0` (n, N), `dp` (m, N), `cotangents` (n, k, N). What failed has a gradient of NaN, or
 of zero where nothing was asked of it.
 """
 function adjoint_paths!(du0, dp, paths, ts, cotangents)
+    one = findfirst(path -> path isa Path, paths)
+    steps = one === nothing ? nothing : known_steps(paths[one].equation, paths[one].alg)
     each(length(paths)) do i
         here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
         if paths[i] isa Failure
             foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
         else
-            adjoint_path!(here..., paths[i], ts, g)
+            read_path!(here..., paths[i], paths[i].equation, steps, ts, g)
         end
     end
     return nothing

@@ -56,7 +56,6 @@ The step of an algorithm of StochasticDiffEq. Throws if it is not known here: th
 scheme(alg) = scheme(Val(nameof(typeof(alg))), alg)
 scheme(::Val, alg) = error("the step of $(nameof(typeof(alg))) is not known, so there is no gradient through it")
 
-is_split(::Any) = false
 for name in (:EM, :LambaEM)
     # Their type says whether the diffusion is evaluated after the drift's step; LambaEM evaluates it at the end of the step.
     @eval function scheme(::Val{$(QuoteNode(name))}, alg)
