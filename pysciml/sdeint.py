@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from pysciml.algorithms import EM, SRA1, SRIW1, Algorithm, EulerHeun, RKMil, TorchSDE, by_name
+from pysciml.control import seed_of
 from pysciml.engines import select
 from pysciml.errors import InvalidInputError, MissingExtraError, UnsupportedError
 from pysciml.problems import NoisePath, SDEProblem
@@ -285,8 +286,8 @@ def _by_torchsde(sde: Any, g: Callable, y0: torch.Tensor, ts: Any, engine: str |
         times = torch.as_tensor(ts, dtype=y0.dtype)
         with torch.no_grad():
             motions = g(times[0], y0).shape[-1] + (asked["logqp"] and sde.noise_type == "diagonal")
-        seed = int(torch.randint(2**62, ())) if seed is None else seed
-        asked["bm"] = brownian((y0.shape[0], motions), y0, seed, asked["bm"], times, asked["method"], asked["dt"])
+        shape, drawn = (y0.shape[0], motions), seed_of(seed)
+        asked["bm"] = brownian(shape, y0, drawn, asked["bm"], times, asked["method"], asked["dt"])
     elif seed is not None:
         raise UnsupportedError("a Brownian motion of torchsde's has a seed of its own.", got=f"bm and seed={seed}",
                                expected="one of them", fix="seed=None")  # fmt: skip

@@ -7,6 +7,8 @@ from pysciml.control.control import settled as settled
 from pysciml.control.options import check_taken as check_taken
 from pysciml.control.parts import split_parts as split_parts
 from pysciml.control.saving import every_step as every_step
+from pysciml.control.seeds import path_seeds as path_seeds
+from pysciml.control.seeds import seed_of as seed_of
 from pysciml.control.times import SaveAt as SaveAt
 from pysciml.control.times import check_times as check_times
 from pysciml.control.times import in_order as in_order

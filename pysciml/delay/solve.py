@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import warnings
 from collections.abc import Sequence
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
-import numpy as np
 import torch
 
 from pysciml.algorithms import (
@@ -29,13 +27,14 @@ from pysciml.control import SaveAt, check_tolerances, in_order, save_times, tole
 from pysciml.delay import autograd
 from pysciml.delay.pieces import OtherCallsError, Pieces, pieces
 from pysciml.engines import select
-from pysciml.engines.base import Request, RequestPart
-from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
+from pysciml.engines.base import Request
+from pysciml.engines.parts import captured_by_any, with_places
+from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.problems import DDEProblem, ODEProblem
-from pysciml.rhs import callback, functorch
+from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
-from pysciml.rhs.parameters import Inputs, count, leaf_names
-from pysciml.rhs.trace import prepare_for
+from pysciml.rhs.parameters import count, leaf_names
+from pysciml.rhs.together import prepare_together
 from pysciml.sensitivity import CollocationAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
 from pysciml.solve_ode import _reach, _to_host, check_options
@@ -74,12 +73,12 @@ def solve_delay(
     ts, prepared = save_times(alike, saveat), _prepared(prob, route)
     if method.alg.autonomous and hasattr(prepared[0][1], "graph"):
         check_time(method.alg, True)  # the times that f asks for depend on t
-    captured = list({id(x): x for program, _ in prepared for x in program.captured}.values())
+    captured = captured_by_any(prepared)
     leaves = _to_host([*prob.inputs.u, *prob.inputs.p, *captured], alike)
     request = functools.partial(
         Request, rhs=prepared[0][1], program=prepared[0][0], t1=prob.span[1], alg=method,
         sensealg=sensealg or CollocationAdjoint(), reltol=_numbers(reltol), abstol=_numbers(abstol), kind="dde",
-        parts=_parts(prepared, prob.inputs.p, captured), dt=dt, dtmax=dtmax, maxiters=maxiters,
+        parts=with_places(prepared, prob.inputs.p, captured), dt=dt, dtmax=dtmax, maxiters=maxiters,
     )  # fmt: skip
     n, m = prob.inputs.u_layout.size, sum(map(count, [*prob.inputs.p, *captured]))
     names = functools.partial(_names, prob, captured)
@@ -163,32 +162,8 @@ def _prepared(prob: DDEProblem, route: str | None) -> Prepared:
 def _prepare(prob: DDEProblem, made: Pieces, route: str | None) -> Prepared:
     flat = torch.cat([x.detach().reshape(-1) for x in prob.inputs.u])
     examples = [flat.repeat(-(-part.n // flat.numel()))[: part.n] for part in made]  # u0 as often as it is in there
-    if route == "callback":
-        return list(map(functools.partial(_called_back, prob), made, examples))
-    try:
-        return [prepare_for(f, prob.tspan[0], Inputs.of(z, prob.p)) for f, z in zip(made, examples, strict=True)]
-    except TraceError as refusal:
-        if route == "compiled":
-            raise
-        warnings.warn(f"f or h cannot be compiled, so they are called back from Julia, which is slower:\n{refusal}",
-                      PySciMLWarning, stacklevel=6)  # fmt: skip
-        return list(map(functools.partial(_called_back, prob), made, examples))
-
-
-def _called_back(prob: DDEProblem, f: Any, z: torch.Tensor) -> tuple[Any, Any]:
-    return callback.prepare_callback(SimpleNamespace(f=f, u0=z, tspan=prob.tspan, p=prob.p))
-
-
-def _parts(prepared: Prepared, p: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]) -> tuple[RequestPart, ...]:
-    """Each function with the places of its own parameters among those of the whole."""
-    ends = np.cumsum([0, *map(count, [*p, *captured])])
-    place = {id(x): i for i, x in enumerate(captured, start=len(p))}
-    found = []
-    for program, rhs in prepared:
-        leaves = [*range(len(p)), *(place[id(x)] for x in program.captured)]
-        places = [np.arange(ends[i], ends[i + 1]) for i in leaves]
-        found.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
-    return tuple(found)
+    functions = [SimpleNamespace(f=f, u0=z, tspan=prob.tspan, p=prob.p) for f, z in zip(made, examples, strict=True)]
+    return prepare_together(functions, route, "f or h cannot be compiled, so they are", stacklevel=7)
 
 
 def _numbers(tolerance: Any) -> Any:

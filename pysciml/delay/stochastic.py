@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, NamedTuple, cast
 
-import numpy as np
 import torch
 
 from pysciml.algorithms import EM, Algorithm, EulerHeun, StochasticAlgorithm, by_name
-from pysciml.control import SaveAt, save_times
+from pysciml.control import SaveAt, path_seeds, save_times, seed_of
 from pysciml.delay.pieces import Lags, Past, Slope, count_asked
 from pysciml.engines import select
-from pysciml.engines.base import RequestPart
-from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
+from pysciml.engines.parts import captured_by_any, with_places
+from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.first_order import refusing
 from pysciml.problems import EnsembleProblem, NoisePath, SDDEProblem
-from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.padded import Padded
-from pysciml.rhs.parameters import Inputs
-from pysciml.rhs.trace import prepare_for
+from pysciml.rhs.together import prepare_together
 from pysciml.solution import EnsembleSolution
 from pysciml.stochastic.equation import Equation
 from pysciml.stochastic.solution import SDESolution
@@ -35,7 +31,6 @@ from pysciml.stochastic.solve import (
     check_noise,
     check_numbers,
     in_julia,
-    path_seeds,
 )
 
 _REFUSAL = {
@@ -75,7 +70,7 @@ def _solve(
     check_input(prob, options, "a stochastic delay equation")
     _check(alg, options)
     ts = save_times(cast("Any", prob), options.saveat)
-    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed
+    seed = seed_of(options.seed)
     equation = _prepare(prob, options.route)
     check_noise(alg, cast("Any", prob), equation.additive)
     # With steps of its own DelayDiffEq 6.0.6 draws wrong noise: SOSRI took 489 steps for du = a dt + σ dW, and the mean
@@ -126,31 +121,11 @@ def _prepare(prob: SDDEProblem, route: str | None) -> Equation:
     made = _pieces(prob)
     flat = torch.cat([x.detach().reshape(-1) for x in prob.inputs.u])
     examples = [flat.repeat(-(-part.f.n // flat.numel()))[: part.f.n] for part in made]
-    if route != "callback":
-        try:
-            return _joined(prob, made, [prepare_for(part.f, prob.span[0], Inputs.of(z, prob.p))
-                                        for part, z in zip(made, examples, strict=True)])  # fmt: skip
-        except TraceError as refusal:
-            if route == "compiled":
-                raise
-            warnings.warn(f"f, g or h cannot be compiled, so they are called back from Julia, which is slower:\n"
-                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
-    return _joined(prob, made, [prepare_callback(SimpleNamespace(f=part.f, u0=z, tspan=prob.tspan, p=prob.p))
-                                for part, z in zip(made, examples, strict=True)])  # fmt: skip
-
-
-def _joined(prob: SDDEProblem, made: list[_Piece], prepared: list[Any]) -> Equation:
-    """All parts with one list of parameters: those of p, then what any captured."""
-    captured = list({id(x): x for program, _ in prepared for x in program.captured}.values())
-    leaves = [*prob.inputs.p, *captured]
-    ends = np.cumsum([0, *(x.numel() for x in leaves)])
-    where = {id(x): i for i, x in enumerate(captured, start=len(prob.inputs.p))}
-    parts = []
-    for program, rhs in prepared:
-        own = [*range(len(prob.inputs.p)), *(where[id(x)] for x in program.captured)]
-        places = [np.arange(ends[i], ends[i + 1]) for i in own]
-        parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
-    drift, lags, diffusion, others, past = parts
+    functions = [SimpleNamespace(f=part.f, u0=z, tspan=prob.tspan, p=prob.p)
+                 for part, z in zip(made, examples, strict=True)]  # fmt: skip
+    prepared = prepare_together(functions, route, "f, g or h cannot be compiled, so they are", stacklevel=6)
+    captured = captured_by_any(prepared)
+    drift, lags, diffusion, others, past = with_places(prepared, prob.inputs.p, captured)
     graph = diffusion.rhs.graph("f", diffusion.program) if hasattr(diffusion.rhs, "graph") else None
     additive = graph is not None and not graph.depends_on("u")
     return Equation(drift, diffusion, captured, (prob.motions, 1, 1), additive, (lags, others, past),

@@ -17,6 +17,7 @@ from pysciml.errors import InvalidInputError, PySciMLWarning, UnsupportedError
 from pysciml.problems import EnsembleProblem, JumpProblem, RODEProblem, SDDEProblem, SDEProblem
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution.ensemble import EnsembleSolution
+from pysciml.solve import solver_of
 from pysciml.solve_ode import check_options
 from pysciml.under_compile import graph_break
 
@@ -92,11 +93,11 @@ def solve_ensemble(
     given = {"saveat": saveat, "reltol": reltol, "abstol": abstol, "sensealg": sensealg, "engine": engine,
              "route": route, "dt": dt, "dtmax": dtmax, "maxiters": maxiters, "adaptive": adaptive, "seed": seed,
              "noise": noise}  # fmt: skip
-    solvers = _random_solvers(ensemble.prob)
-    if solvers is not None:
+    solver = _solver_of_paths(ensemble.prob)
+    if solver is not None:
         given = {name: value for name, value in given.items() if value is not None}
-        check_taken(ensemble.prob, solvers[0], given)
-        return _of_noise(ensemble, alg, solvers[1], given, executor=executor, callback=callback)
+        check_taken(ensemble.prob, solver_of(ensemble.prob), given)
+        return _of_noise(ensemble, alg, solver, given, executor=executor, callback=callback)
     if noise is not None or seed is not None or adaptive is not None:
         raise UnsupportedError("there is no noise in this problem.", got="seed, noise or adaptive",
                                expected="an ensemble of an SDEProblem", fix="leave them out")  # fmt: skip
@@ -159,22 +160,22 @@ def _warn(sol: EnsembleSolution) -> None:
     )  # fmt: skip
 
 
-def _random_solvers(prob: Any) -> tuple[Callable[..., Any], Callable[..., Any]] | None:
-    """Who solves one of a kind whose members differ in what is random, with its options as arguments, and who many."""
+def _solver_of_paths(prob: Any) -> Callable[..., Any] | None:
+    """Who solves many of a kind whose members differ in what is random; its options are those of `solver_of` it."""
     if isinstance(prob, SDEProblem):
-        from pysciml.stochastic.solve import solve_paths, solve_sde
+        from pysciml.stochastic.solve import solve_paths
 
-        return solve_sde, solve_paths
+        return solve_paths
     if isinstance(prob, RODEProblem):
-        from pysciml.stochastic.random import solve_rode, solve_rodes
+        from pysciml.stochastic.random import solve_rodes
 
-        return solve_rode, solve_rodes
+        return solve_rodes
     if isinstance(prob, SDDEProblem):
-        from pysciml.delay.stochastic import solve_sdde, solve_sddes
+        from pysciml.delay.stochastic import solve_sddes
 
-        return solve_sdde, solve_sddes
+        return solve_sddes
     if isinstance(prob, JumpProblem):
-        from pysciml.jumps.solve import solve_jump, solve_jumps
+        from pysciml.jumps.solve import solve_jumps
 
-        return solve_jump, solve_jumps
+        return solve_jumps
     return None

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,14 +10,12 @@ import numpy as np
 import torch
 
 from pysciml.engines.base import RequestPart
-from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError
+from pysciml.errors import InvalidInputError
 from pysciml.problems import JumpProblem, MassAction
-from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.captured import captured
 from pysciml.rhs.padded import Padded
-from pysciml.rhs.parameters import Inputs
 from pysciml.rhs.sparsity import dependence
-from pysciml.rhs.trace import prepare_for
+from pysciml.rhs.together import prepare_together
 
 
 @dataclass(eq=False)
@@ -49,28 +46,21 @@ def prepare(prob: JumpProblem, route: str | None) -> Network:
         return _of_mass_action(prob, prob.rates)
     padded = Padded(_flat(prob), prob.u0.numel(), prob.channels, of=(prob.rates,))
     u = torch.cat([prob.inputs.u[0], prob.inputs.u[0].new_zeros(padded.n - prob.u0.numel())]).detach()
-    if route != "callback":
-        try:
-            program, rhs = prepare_for(padded, prob.span[0], Inputs.of(u, prob.p))
-        except TraceError as refusal:
-            if route == "compiled":
-                raise
-            warnings.warn("the rates cannot be compiled, so Python is called back from Julia, which is slower:\n"
-                          f"{refusal}", PySciMLWarning, stacklevel=5)  # fmt: skip
-        else:
-            graph = rhs.graph("f", program)
-            depends = dependence(graph)[: prob.channels, : prob.u0.numel()].toarray().astype(np.int64)
-            part = RequestPart(rhs, program, np.zeros(0, np.int64))
-            return Network(part, None, program.captured, np.ascontiguousarray(depends), graph.depends_on("t"))
-    return _called_back(prob, padded, u)
+    rates = SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p)
+    ((program, rhs),) = prepare_together([rates], route, "the rates cannot be compiled, so Python is", stacklevel=6)
+    depends, timed = _looked_at(prob, rhs, program, u)
+    return Network(RequestPart(rhs, program, np.zeros(0, np.int64)), None, program.captured, depends, timed)
 
 
-def _called_back(prob: JumpProblem, padded: Padded, u: torch.Tensor) -> Network:
-    program, rhs = prepare_callback(SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p))
+def _looked_at(prob: JumpProblem, rhs: Any, program: Any, u: torch.Tensor) -> tuple[np.ndarray, bool]:
+    """Which rates depend on which states, and whether on t: by their graph, or else all, and by values at both ends."""
+    if hasattr(rhs, "graph"):
+        graph = rhs.graph("f", program)
+        depends = dependence(graph)[: prob.channels, : prob.u0.numel()].toarray().astype(np.int64)
+        return np.ascontiguousarray(depends), graph.depends_on("t")
     everything = np.ones((prob.channels, prob.u0.numel()), np.int64)
     first, last = (rhs.f(t, u.cpu().numpy(), _values(prob, program.captured)) for t in prob.span)
-    timed = not np.array_equal(first, last)
-    return Network(RequestPart(rhs, program, np.zeros(0, np.int64)), None, program.captured, everything, timed)
+    return everything, not np.array_equal(first, last)
 
 
 def _flat(prob: JumpProblem) -> Any:

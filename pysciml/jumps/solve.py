@@ -11,7 +11,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.algorithms import Algorithm, Direct, JumpAlgorithm, SimpleTauLeaping, SortingDirect, by_name
-from pysciml.control import SaveAt, in_order, save_times
+from pysciml.control import SaveAt, in_order, path_seeds, save_times, seed_of
 from pysciml.engines import select
 from pysciml.engines.jumps import Events, JumpPaths, JumpsRequest
 from pysciml.errors import InvalidInputError, UnsupportedError
@@ -115,7 +115,7 @@ def _solve(prob: JumpProblem, alg: Any, options: _Options, rows: _Rows, count: i
     alg = alg or (Direct() if prob.channels <= _FEW else SortingDirect())
     _check(prob, alg, options)
     ts = save_times(prob, options.saveat)
-    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed  # so torch.manual_seed repeats it
+    seed = seed_of(options.seed)
     _required(options.engine)
     network = prepare(prob, options.route)
     _check_time(prob, alg, network)
@@ -130,7 +130,7 @@ def _solve(prob: JumpProblem, alg: Any, options: _Options, rows: _Rows, count: i
     from pysciml.engines.julia.jumps import solve_jumps as solve_in_julia  # loads the julia engine: only to solve
 
     keep = alg.exact and (one or bool(anchors))
-    paths = solve_in_julia(_request(prob, alg, options, ts, rows, network, _seeds(seed, count), keep))
+    paths = solve_in_julia(_request(prob, alg, options, ts, rows, network, path_seeds(seed, count), keep))
     # Integers have no NaN for paths that failed.
     dtype = torch.float64 if paths.errors and not prob.u0.is_floating_point() else prob.u0.dtype
     u = refusing(torch.from_numpy(paths.u).to(prob.u0.device, dtype), anchors, **_REFUSAL)
@@ -179,11 +179,6 @@ def _constants(rates: MassAction, prob: JumpProblem, rows: _Rows) -> np.ndarray:
         raise InvalidInputError("the constants of mass action must be finite and none negative.",
                                 got=f"{found.tolist()!r:.60}", fix="torch.exp(log_constants)")  # fmt: skip
     return np.ascontiguousarray(to_numpy(found.detach()))
-
-
-def _seeds(seed: int, count: int) -> np.ndarray:
-    """One for each path, the same for the i-th however many there are; none is zero, which Julia takes for no seed."""
-    return np.maximum(np.random.SeedSequence(seed).generate_state(count, np.uint64), 1)
 
 
 def _jumps(events: Events | None) -> Jumps | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +10,11 @@ import numpy as np
 import torch
 
 from pysciml.engines.base import RequestPart
-from pysciml.errors import PySciMLWarning, TraceError
+from pysciml.engines.parts import captured_by_any, with_places
 from pysciml.problems import SDEProblem
-from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.padded import Padded
-from pysciml.rhs.parameters import Inputs, pack
-from pysciml.rhs.trace import prepare_for
+from pysciml.rhs.parameters import pack
+from pysciml.rhs.together import prepare_together
 
 
 @dataclass(eq=False)
@@ -48,19 +46,11 @@ def prepare(prob: SDEProblem, route: str | None) -> Equation:
     """
     f = SimpleNamespace(f=prob.f, u0=prob.u0, tspan=prob.tspan, p=prob.p)
     g = _diffusion(prob)
-    if route != "callback":
-        try:
-            return _joined(prob, *(prepare_for(x.f, prob.span[0], Inputs.of(x.u0, x.p)) for x in (f, g)))
-        except TraceError as refusal:
-            if route == "compiled":
-                raise
-            warnings.warn(
-                "drift or diffusion cannot be compiled, so Python is called back from Julia, which is slower:\n"
-                f"{refusal}",
-                PySciMLWarning,
-                stacklevel=5,
-            )
-    return _joined(prob, *(prepare_callback(x) for x in (f, g)))
+    unless = "drift or diffusion cannot be compiled, so Python is"
+    prepared = prepare_together([f, g], route, unless, stacklevel=6)
+    captured = captured_by_any(prepared)
+    drift, diffusion = with_places(prepared, prob.inputs.p, captured)
+    return Equation(drift, diffusion, captured, prob.blocks, _is_additive(diffusion.rhs, diffusion.program))
 
 
 def _diffusion(prob: SDEProblem) -> SimpleNamespace:
@@ -79,20 +69,6 @@ def _diffusion(prob: SDEProblem) -> SimpleNamespace:
 def _beside(u: torch.Tensor, n: int) -> torch.Tensor:
     """A state of size n that begins with u."""
     return torch.cat([u.detach().reshape(-1), u.new_zeros(n - u.numel())])
-
-
-def _joined(prob: SDEProblem, drift: tuple[Any, Any], diffusion: tuple[Any, Any]) -> Equation:
-    """Both parts with one list of parameters: those of p, then what either captured."""
-    captured = list({id(x): x for program, _ in (drift, diffusion) for x in program.captured}.values())
-    leaves = [*prob.inputs.p, *captured]
-    ends = np.cumsum([0, *(x.numel() for x in leaves)])
-    where = {id(x): i for i, x in enumerate(captured, start=len(prob.inputs.p))}
-    parts = []
-    for program, rhs in (drift, diffusion):
-        own = [*range(len(prob.inputs.p)), *(where[id(x)] for x in program.captured)]
-        places = [np.arange(ends[i], ends[i + 1]) for i in own]
-        parts.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
-    return Equation(parts[0], parts[1], captured, prob.blocks, _is_additive(*parts[1][:2]))
 
 
 def _is_additive(rhs: Any, program: Any) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,15 +9,13 @@ import numpy as np
 import torch
 
 from pysciml.algorithms import Algorithm, RandomAlgorithm, RandomHeun, by_name
-from pysciml.control import SaveAt, save_times
+from pysciml.control import SaveAt, path_seeds, save_times, seed_of
 from pysciml.engines import select
 from pysciml.engines.base import RequestPart
-from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
+from pysciml.errors import InvalidInputError, UnsupportedError
 from pysciml.problems import EnsembleProblem, NoisePath, RODEProblem
-from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.padded import Padded
-from pysciml.rhs.parameters import Inputs
-from pysciml.rhs.trace import prepare_for
+from pysciml.rhs.together import prepare_together
 from pysciml.solution import EnsembleSolution
 from pysciml.stochastic.equation import Equation
 from pysciml.stochastic.solution import SDESolution
@@ -31,7 +28,6 @@ from pysciml.stochastic.solve import (
     check_input,
     check_numbers,
     in_julia,
-    path_seeds,
 )
 
 
@@ -64,7 +60,7 @@ def _solve(
     check_input(prob, options, "a random equation")
     _check(alg, options)
     ts = save_times(prob, options.saveat)
-    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed
+    seed = seed_of(options.seed)
     equation = _prepare(prob, options.route)
     steps = {"dt": options.dt, "adaptive": False} | ({"maxiters": options.maxiters} if options.maxiters else {})
     rows = Rows.of(prob, ensemble)
@@ -76,18 +72,8 @@ def _prepare(prob: RODEProblem, route: str | None) -> Equation:
     n, m = prob.inputs.u_layout.size, prob.motions
     u = torch.cat([*(x.detach().reshape(-1) for x in prob.inputs.u), prob.inputs.u[0].new_zeros(m)])
     padded = Padded(prob.slope, n + m, n, of=(prob.f,))
-    if route != "callback":
-        try:
-            return _as_equation(prob, *prepare_for(padded, prob.span[0], Inputs.of(u, prob.p)))
-        except TraceError as refusal:
-            if route == "compiled":
-                raise
-            warnings.warn(f"f cannot be compiled, so Python is called back from Julia, which is slower:\n{refusal}",
-                          PySciMLWarning, stacklevel=5)  # fmt: skip
-    return _as_equation(prob, *prepare_callback(SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p)))
-
-
-def _as_equation(prob: RODEProblem, program: Any, rhs: Any) -> Equation:
+    f = SimpleNamespace(f=padded, u0=u, tspan=prob.tspan, p=prob.p)
+    ((program, rhs),) = prepare_together([f], route, "f cannot be compiled, so Python is", stacklevel=6)
     drift = RequestPart(rhs, program, np.arange(rhs.m))
     return Equation(drift, None, program.captured, (prob.motions, 1, 1), additive=False)
 

@@ -26,7 +26,7 @@ from pysciml.algorithms import (
     by_name,
 )
 from pysciml.config import config
-from pysciml.control import SaveAt, in_order, save_times
+from pysciml.control import SaveAt, in_order, path_seeds, save_times, seed_of
 from pysciml.engines import select
 from pysciml.engines.stochastic import PathsRequest
 from pysciml.errors import InvalidInputError, PySciMLWarning, SolveError, UnsupportedError
@@ -129,7 +129,7 @@ def _solve(prob: SDEProblem, alg: Any, options: Options, count: int | None, ense
     alg = by_name(alg) if isinstance(alg, str) else alg
     _check(prob, alg, options)
     ts = save_times(prob, options.saveat)
-    seed = int(torch.randint(2**62, ())) if options.seed is None else options.seed  # so torch.manual_seed repeats it
+    seed = seed_of(options.seed)
     on_cpu = prob.inputs.u[0].device.type == "cpu"
     known = alg is not None and alg.package == ""
     name = select.engine_name(options.engine)
@@ -286,17 +286,15 @@ def default_algorithm(prob: SDEProblem, additive: bool) -> StochasticAlgorithm:
     return LambaEM() if prob.interpretation == "ito" else LambaEulerHeun()
 
 
-def path_seeds(seed: int, count: int) -> np.ndarray:
-    """One for each path, the same for the i-th however many there are; none is zero, which Julia takes for no seed."""
-    return np.maximum(np.random.SeedSequence(seed).generate_state(count, np.uint64), 1)
-
-
 def _given(prob: Any, noise: NoisePath | None, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     if noise is None:
         return None
+    if not isinstance(noise, NoisePath):
+        raise InvalidInputError("noise must be a path.", got=f"{noise!r:.60}", expected="a NoisePath, or None",
+                                fix=f"pysciml.NoisePath.sample(t, {prob.motions})")  # fmt: skip
     t0, t1 = prob.span
     wide = noise.W if noise.W.dim() == 3 else noise.W[None]
-    if not isinstance(noise, NoisePath) or wide.shape[2] != prob.motions or wide.shape[0] not in (1, count):
+    if wide.shape[2] != prob.motions or wide.shape[0] not in (1, count):
         raise InvalidInputError("the noise path must have the motions of the problem, for one path or for all.",
                                 got=repr(noise), expected=f"{prob.motions} motions; 1 path or {count}",
                                 fix=f"pysciml.NoisePath.sample(t, {prob.motions})")  # fmt: skip

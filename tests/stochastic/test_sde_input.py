@@ -60,6 +60,7 @@ def test_what_cannot_be_is_refused(make, error, message):
         ({"alg": ps.EM()}, ps.InvalidInputError, "fixed steps needs dt"),
         ({"alg": ps.EM(), "dt": -1.0}, ps.InvalidInputError, "dt must be a positive number"),
         ({"alg": ps.EulerHeun(), "dt": 0.1}, ps.UnsupportedError, "solves Stratonovich's equations"),
+        ({"alg": ps.EM(), "dt": 0.1, "noise": 3}, ps.InvalidInputError, "noise must be a path"),
         ({"alg": ps.EM(), "dt": 0.1, "noise": ps.NoisePath.sample([0.0, 1.0], 5)}, ps.InvalidInputError, "2 motions"),
         ({"alg": ps.EM(), "dt": 0.1, "noise": ps.NoisePath.sample([0.0, 0.5], 2)}, ps.InvalidInputError,
          "enclose the span"),

@@ -1,0 +1,31 @@
+"""Several functions with one list of parameters: where each finds its own among them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from pysciml.engines.base import RequestPart
+from pysciml.rhs.parameters import count
+
+
+def captured_by_any(prepared: Sequence[tuple[Any, Any]]) -> list[torch.Tensor]:
+    """The tensors that any of these programs captured, each once."""
+    return list({id(x): x for program, _ in prepared for x in program.captured}.values())
+
+
+def with_places(
+    prepared: Sequence[tuple[Any, Any]], p: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]
+) -> tuple[RequestPart, ...]:
+    """Each (program, right-hand side), with the places of its parameters among the leaves of p and `captured`."""
+    ends = np.cumsum([0, *map(count, [*p, *captured])])
+    place = {id(x): i for i, x in enumerate(captured, start=len(p))}
+    found = []
+    for program, rhs in prepared:
+        leaves = [*range(len(p)), *(place[id(x)] for x in program.captured)]
+        places = [np.arange(ends[i], ends[i + 1]) for i in leaves]
+        found.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
+    return tuple(found)
