@@ -40,12 +40,12 @@ function algorithm(from, name, differences, options, parts...)
 end
 
 # Its methods know nothing of the Jacobian that a model has; and by default they try several ways to solve their equations
-# in turn, each of which takes minutes to compile.
+# in turn, each of which takes minutes to compile. Of a linear problem with conditions inside the span, TrustRegion stalls.
 of_collocation(home) = Base.invokelatest() do
     banded = home.AutoSparse(AutoFiniteDiff(); coloring_algorithm = home.BoundaryValueDiffEqCore.GreedyColoringAlgorithm())
     differences = (; bc_diffmode = AutoFiniteDiff(), nonbc_diffmode = banded)
     Dict{Symbol, Any}(:jac_alg => home.BVPJacobianAlgorithm(; differences...),
-        :nlsolve => package("NonlinearSolve").TrustRegion(), :max_num_subintervals => 1000)
+        :nlsolve => package("NonlinearSolve").NewtonRaphson(), :max_num_subintervals => 1000)
 end
 
 """What the constructors of Julia take for an option that came as a string or a number."""

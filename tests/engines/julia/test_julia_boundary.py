@@ -54,7 +54,7 @@ def test_every_route(alg, route):
     check(sol.u[:, 0], w * torch.sin(w * sol.t) / torch.sin(w), [w])
 
 
-@pytest.mark.parametrize("alg", [ps.Shooting()], ids=str)
+@pytest.mark.parametrize("alg", [ps.MIRK4(), ps.MIRK6(), ps.Shooting()], ids=str)
 def test_conditions_in_the_middle(alg):
     a, b, w = map(number, (0.7, -0.4, 1.7))
 
