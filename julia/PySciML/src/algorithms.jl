@@ -15,6 +15,7 @@ function package_of(whole::String, name::String)
     part = id === nothing ? nothing : Base.identify_package(id, name)
     return part === nothing ? package(whole) : Base.require(part)
 end
+operators() = package_of("SciMLBase", "SciMLOperators")
 mirk() = package_of("BoundaryValueDiffEq", "BoundaryValueDiffEqMIRK")
 
 """
@@ -31,7 +32,8 @@ function algorithm(from, name, differences, options, parts...)
     chosen = Dict{Symbol, Any}(Symbol(k) => option(home, Symbol(k), v) for (k, v) in options)
     differences && (chosen[:autodiff] = AutoFiniteDiff())
     from == "BoundaryValueDiffEq" && merge!(chosen, of_collocation(home))
-    arguments = haskey(chosen, :stiffness) ? (pop!(chosen, :stiffness),) : parts
+    positional = (:stiffness, :split)  # which are no keywords there
+    arguments = (parts..., (pop!(chosen, key) for key in positional if haskey(chosen, key))...)
     made = Base.invokelatest(() -> make(arguments...; chosen...))
     # These smooth their error estimate by a solve with J - I/(γh) where I - γhJ is meant (OrdinaryDiffEqSDIRK 2.8), so it
     # comes out smaller by γh, and with it the accuracy: TRBDF2 ended at 2e-5 for a tolerance of 1e-10.

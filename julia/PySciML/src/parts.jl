@@ -77,7 +77,7 @@ end
 function matrix_operator(f, u, p, t)
     A = copy(f.jac_prototype)
     f.jac(A, u, p, t)
-    return ODEFunction{true, SciMLBase.FullSpecialize}(Base.invokelatest(package("SciMLOperators").MatrixOperator, A))
+    return ODEFunction{true, SciMLBase.FullSpecialize}(Base.invokelatest(operators().MatrixOperator, A))
 end
 
 """

@@ -7,13 +7,10 @@ An algorithm of StochasticDiffEq; `differences` as of `algorithm`. `interpretati
 solves both, else "".
 """
 function stochastic_algorithm(name, differences, options, interpretation)
-    make = getfield(package("StochasticDiffEq"), Symbol(name))
     chosen = Dict{Symbol, Any}(Symbol(k) => v for (k, v) in options)
-    split = haskey(chosen, :split) ? (pop!(chosen, :split),) : ()  # which is no keyword there
-    differences && (chosen[:autodiff] = AutoFiniteDiff())
     isempty(interpretation) ||
         (chosen[:interpretation] = getfield(SciMLBase.AlgorithmInterpretation, Symbol(interpretation)))
-    return Base.invokelatest(() -> make(split...; chosen...))
+    return algorithm("StochasticDiffEq", name, differences, chosen)
 end
 
 """How noise enters: `count` blocks of `rows` states each, every block with `columns` Brownian motions of its own."""
