@@ -58,11 +58,11 @@ class ByHand:
     """The solve in Julia alone, timed by its clock."""
 
     def __init__(self):
-        import juliacall
-
         from pysciml.engines.julia.runtime import julia, on_julia_thread
 
         julia()
+        import juliacall  # there only once Julia is: it starts it where pysciml would not
+
         self._run = on_julia_thread(juliacall.newmodule("ByHand").seval, BY_HAND)
         self._on = on_julia_thread
 

@@ -24,13 +24,12 @@ def tolerances(prob: ODEProblem, reltol: Any, abstol: Any) -> tuple[Any, Any]:
     reltol = default[0] if reltol is None else reltol
     abstol = default[1] if abstol is None else abstol
     reltol, abstol = (_tolerance(prob, *given) for given in (("reltol", reltol), ("abstol", abstol)))
-    for name, value in (("reltol", reltol), ("abstol", abstol)):
-        smallest = float(value.min()) if isinstance(value, torch.Tensor) else float(value)
+    for name, value in (("abstol", abstol), ("reltol", reltol)):
+        smallest = float(value.min()) if isinstance(value, torch.Tensor) else value
         if not (math.isfinite(smallest) and smallest > 0):
             raise InvalidInputError(
                 f"{name} must be positive.", got=f"{name}={smallest!r}", fix=f"{name}={default[0]:g}"
             )
-    smallest = float(torch.as_tensor(reltol).min())
     if leaf.dtype is torch.float32 and smallest < 1e-6:
         warnings.warn(
             f"reltol={smallest:g} is finer than float32 resolves (1e-7): use float64 for it.",

@@ -32,7 +32,8 @@ class DDEProblem:
         u0: the state at `tspan[0]`: a float32 or float64 tensor of any shape, or a pytree of them.
         h: the state before t0: a torch function or module `h(s)`, or `h(s, p)` when `p` is given, which returns the
             structure of u0; or constants like u0. Parameters in it are learned as those of f are. The state at t0 is
-            u0, be it what h says there or not; before t0 the state must not jump.
+            u0, be it what h says there or not. Where h jumps before t0 is found for gradients, for a pulse of h if it
+            is longer than 1/256 of the past that f asks for; a time of a jump is taken as fixed.
         tspan: `(t0, t1)`, floats or scalar tensors; `t1 < t0` solves backwards in time, with `h` of later times.
         p: parameters, a pytree of floating tensors, given to f and to h. Parameters of modules and tensors that f and
             h capture need not be here: they are found, and get their gradients, by themselves.

@@ -31,7 +31,7 @@ end
             out, ts = zeros(1, 2), [0.5, 2.5]
             run = PySciML.solve_delay!(out, zeros(4), example_models(), ([1], Int[], Int[]), 1, 1, MethodOfSteps(alg), [1.0],
                 [1.0], 0.0, 2.5, ts, 1e-6, 1e-8, (;))
-            PySciML.adjoint_delay!(zeros(1), zeros(1), zeros(1), run, 0, true, ts, ones(1, 2))
+            PySciML.adjoint_delay!(zeros(1), zeros(1), zeros(1), run, 0, true, true, ts, ones(1, 2))
             PySciML.interpolate_delay!(out, run, ts)
         end
     end

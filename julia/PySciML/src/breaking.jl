@@ -1,6 +1,6 @@
 # Breaking points: where a solution with delays is less smooth, since one of the times asked for passes the start, or a
-# breaking point. On each a step of the gradient's begins and ends. Solvers stop at those that constant lags make, and at
-# others where they notice.
+# breaking point, or a time at which what is known of the past jumps. On each a step of the gradient's begins and ends.
+# Solvers stop at those that constant lags make, and at others where they notice.
 #
 # Reference: Bellen and Zennaro, "Numerical Methods for Delay Differential Equations", Oxford (2003), 2.2.
 
@@ -23,6 +23,54 @@ Track(run::DelayRun{S, T}) where {S, T} = Track{T}(States{T}(Interpolant(run.sol
 
 later(track::Track, a, b) = (a - b) * track.sign > 0
 (track::Track)(v, p, t) = (later(track, track.t0, t) ? track.past(v, p, t) : track.state(v, t); nothing)
+
+"""A time up to the start at which the state jumps, with the state on either side."""
+struct Jump{T}
+    t::T
+    before::Vector{T}
+    after::Vector{T}
+end
+
+"""The jump to u0 at the start; or none, where the past leads up to it."""
+function jumps_at_start(past::Past{T}, u0, t0, t1) where {T}
+    near, far = (past(nothing, t0 - share * sign(t1 - t0) * least(t0, t1)) for share in (1, 4))
+    jumps = any(zip(u0, near, far)) do (u, v, w)
+        # What is continuous changes with the distance.
+        abs(u - v) > 64 * eps(max(abs(u), abs(v))) && abs(u - w) < 2 * abs(u - v)
+    end
+    return jumps ? [Jump{T}(t0, near, copy(u0))] : Jump{T}[]
+end
+
+"""In how many pieces of the past a jump is looked for, each: a pulse that is shorter is not seen."""
+const PIECES = 256
+
+"""The jumps of the past before the start, as far back as is asked for at any of `steps`."""
+function jumps_before(track::Track{T}, d::Delayed{T}, steps) where {T}
+    first = track.t0
+    for t in steps, time in view(asked(track, d, t), 1:(d.k))
+        later(track, first, time) && (first = time)
+    end
+    first == track.t0 && return Jump{T}[]
+    ts = range(first, track.t0 - track.sign * least(track.t0, steps[end]); length = PIECES + 1)
+    us = [track.past(nothing, t) for t in ts]
+    smallest = 64 * eps(maximum(u -> maximum(abs, u), us))
+    found = (jump_between(track.past, ts[i], ts[i + 1], us[i], us[i + 1], smallest) for i in 1:PIECES)
+    return Jump{T}[jump for jump in found if jump !== nothing]
+end
+
+"""Halves a piece of the past, keeping the half with the larger change, until that is a jump or seen to be none."""
+function jump_between(past::Past{T}, a, b, u, v, smallest) where {T}
+    change(x, y) = maximum(i -> abs(x[i] - y[i]), eachindex(x))
+    whole, halvings = change(u, v), 0
+    while change(u, v) > smallest
+        t = (a + b) / 2
+        (t == a || t == b) && return Jump{T}(b, u, v)
+        w = past(nothing, t)
+        change(u, w) > change(w, v) ? ((b, v) = (t, w)) : ((a, u) = (t, w))
+        (halvings += 1) == 8 && change(u, v) < whole / 100 && break
+    end
+    return nothing
+end
 
 """The times asked for at a time."""
 function asked(track::Track, d::Delayed, t)
@@ -50,12 +98,13 @@ least(t0, t1) = 1e-12 * abs(t1 - t0) + 64 * eps(max(abs(t0), abs(t1)))
 beside(h, least) = sign(h) * max(INSIDE * abs(h), min(abs(h) / 4, least / 8))
 
 """
-    sweep_mesh(track, d, steps, highest)
+    sweep_mesh(track, d, steps, jumps, highest)
 
 The times of the steps, with the breaking points up to an order among them.
 """
-function sweep_mesh(track::Track{T}, d::Delayed{T}, steps, highest) where {T}
-    s = Search{T}(track, d, [Break{T}(track.t0, 0)], [track.t0], zeros(T, 4), zeros(T, d.k, 4), highest,
+function sweep_mesh(track::Track{T}, d::Delayed{T}, steps, jumps, highest) where {T}
+    breaks = [Break{T}(t, 0) for t in unique([track.t0; [jump.t for jump in jumps]])]
+    s = Search{T}(track, d, breaks, [track.t0], zeros(T, 4), zeros(T, d.k, 4), highest,
         least(track.t0, steps[end]))
     s.looks[4] = track.t0
     copyto!(view(s.times, :, 4), view(asked(track, d, track.t0), 1:(d.k)))

@@ -9,8 +9,8 @@
 # the same for any number of parameters, is stable where the problem is stiff, and no equation with advanced arguments
 # comes up.
 #
-# Where u0 is not h(t0), u' jumps at the time ξ at which α_l passes the start, and δu with it: by (f- - f+) δξ, and
-# α_t δξ + α_u (δu + f- δξ) + α_p δp = δt0.
+# Where the past jumps at a time σ, or from h(t0) to u0 at the start, u' jumps at the time ξ at which α_l passes it, and δu
+# with it: by (f- - f+) δξ, and α_t δξ + α_u (δu + f- δξ) + α_p δp = δσ, which is δt0 at the start and else 0.
 #
 # References: Hairer, Norsett and Wanner, "Solving Ordinary Differential Equations I", II.17; Calver and Enright,
 # "Numerical methods for computing sensitivities for ODEs and DDEs", Numer. Algorithms 74 (2017); Baker and Rihan,
@@ -58,7 +58,7 @@ end
 
 """
 The sweep: of the states at the `mesh` the cotangents `y`, of the slopes at the nodes of its steps the cotangents `K`, and
-the gradient so far. `moving` says whether times depend on states or parameters, `jumping` whether u0 is not h(t0).
+the gradient so far. `moving` says whether times depend on states or parameters, `jumps` where the past does.
 """
 struct Sweep{T}
     n::Int
@@ -84,20 +84,21 @@ struct Sweep{T}
     M::Matrix{T}
     μ::Vector{T}
     moving::Bool
-    jumping::Bool
+    jumps::Vector{Jump{T}}
 end
 
-function Sweep(run::DelayRun{S, T}, stages, moving) where {S, T}
+function Sweep(run::DelayRun{S, T}, stages, moving, jumpy) where {S, T}
     d, track, p = copy(run.d), Track(run), run.sol.prob.p
     n, k, method = d.n, d.k, collocation(stages)
-    mesh = sweep_mesh(track, d, run.sol.t, stages)
+    jumps = jumps_at_start(run.past, run.sol.prob.u0, run.sol.prob.tspan...)
+    jumpy && append!(jumps, jumps_before(track, d, run.sol.t))
+    mesh = sweep_mesh(track, d, run.sol.t, jumps, stages)
     own, (slope, lags, past) = map(place -> p[place], run.places), run.models
     return Sweep{T}(n, k, method, track, d, copy(d), map(Pull, run.models, own, run.places),
         Piece(:jac, lags, own[2]), Piece(:tgrad, lags, own[2]), Piece(:tgrad, past, own[3]), mesh,
         zeros(T, n, length(mesh)), zeros(T, n, stages, length(mesh) - 1), zeros(T, length(p)), Ref(zero(T)),
         Nodes{T}(n, k, stages), zeros(T, stages), zeros(T, n), zeros(T, lags.n, lags.n), zeros(T, k),
-        zeros(T, n * stages, n * stages), zeros(T, n * stages), moving,
-        run.past(nothing, track.t0) != run.sol.prob.u0)
+        zeros(T, n * stages, n * stages), zeros(T, n * stages), moving, jumps)
 end
 
 """The step in which a time lies: that which it begins, or where it is `last`, that which it ends."""
@@ -259,26 +260,28 @@ function jump!(s::Sweep, j)
     ξ, shortest = s.mesh[j], least(s.mesh[1], s.mesh[end])
     before = copy(asked(s.track, s.d, ξ - beside(ξ - s.mesh[j - 1], shortest)))
     after = copy(asked(s.track, s.d, ξ + beside(s.mesh[j + 1] - ξ, shortest)))
-    foreach(l -> (before[l] - s.track.t0) * (after[l] - s.track.t0) < 0 &&
-        cross_start!(s, j, l, later(s.track, s.track.t0, before[l])), 1:(s.k))
+    for jump in s.jumps, l in 1:(s.k)
+        (before[l] - jump.t) * (after[l] - jump.t) < 0 || continue
+        later(s.track, jump.t, before[l]) ? cross_jump!(s, j, l, jump.before, jump.after, jump.t) :
+            cross_jump!(s, j, l, jump.after, jump.before, jump.t)
+    end
     return nothing
 end
 
-"""The l-th time passes the start, from before it or `from_past`."""
-function cross_start!(s::Sweep{T}, j, l, from_past) where {T}
-    n, d, ξ, t0 = s.n, s.d, s.mesh[j], s.track.t0
-    u, known, start = zeros(T, n), zeros(T, n), zeros(T, n)
-    foreach((x, t) -> s.track.state(x, t), (u, start), (ξ, t0))
-    s.track.past(known, nothing, t0)
+"""The l-th time passes a jump at σ, where the state goes from one to another."""
+function cross_jump!(s::Sweep{T}, j, l, from, to, σ) where {T}
+    n, d, ξ = s.n, s.d, s.mesh[j]
+    u = zeros(T, n)
+    s.track.state(u, ξ)
     gather!(d, s.track, u, nothing, ξ)
     slope(v) = (copyto!(d.z, l * n + 1, v, 1, n); d.slope(d.y, d.z, ξ); d.y[1:n])
-    less, more = from_past ? (slope(known), slope(start)) : (reverse((slope(known), slope(start))))
+    less, more = slope(from), slope(to)
     s.lag_jac(s.turns, d.x, ξ)
     s.lag_slope(d.times, d.x, ξ)
     turn = s.turns[l, 1:n]
     moved = dot(less .- more, view(s.y, :, j)) / (d.times[l] + dot(turn, less))
     view(s.y, :, j) .-= moved .* turn
-    s.start[] += moved
+    σ == s.track.t0 && (s.start[] += moved)
     unit = zeros(T, s.k)
     unit[l] = 1
     pull!(s.gradient, s.pulls[2], unit, d.x, ξ, -moved)
@@ -289,13 +292,14 @@ end
 stages_for(order) = clamp(order + 1, 4, 10)
 
 """
-    adjoint_delay!(du0, dp, dt0, run, stages, moving, ts, cotangents)
+    adjoint_delay!(du0, dp, dt0, run, stages, moving, jumpy, ts, cotangents)
 
 The gradients of sum(cotangents .* states at ts) in u0, p and t0, with `stages` nodes in a step; 0 for as many as the
-solver's order asks for. Returns the number of steps of the sweep.
+solver's order asks for. Where times are `moving`, a past that is `jumpy` is searched for jumps. Returns the number of
+steps of the sweep.
 """
-function adjoint_delay!(du0, dp, dt0, run::DelayRun{S, T}, stages, moving, ts, cotangents) where {S, T}
-    s = Sweep(run, stages == 0 ? stages_for(run.order) : stages, moving)
+function adjoint_delay!(du0, dp, dt0, run::DelayRun{S, T}, stages, moving, jumpy, ts, cotangents) where {S, T}
+    s = Sweep(run, stages == 0 ? stages_for(run.order) : stages, moving, moving && jumpy)
     foreach((t, c) -> spread!(s, t, c; last = true), ts, eachcol(cotangents))
     sweep!(s)
     slope!(view(s.nodes.slopes, :, 1, 1), s, s.track.t0)
@@ -307,7 +311,7 @@ end
 
 function sweep!(s::Sweep)
     for j in (length(s.mesh) - 1):-1:1
-        s.jumping && j < length(s.mesh) - 1 && jump!(s, j + 1)
+        !isempty(s.jumps) && j < length(s.mesh) - 1 && jump!(s, j + 1)
         step_back!(s, j)
         poll()
     end

@@ -14,20 +14,20 @@ Piece(kind::Symbol, model::Model{T}, p) where {T} = Piece(Part{T, kind}(model, T
 
 """
 The past and the present of a right-hand side: `n` states, `k` times that it asks for. `z` is (u, v_1, ..., v_k), with the
-state at each of these times.
+state at each of these times. Mutable, that it is passed on by its address.
 """
-struct Delayed{T}
-    n::Int
-    k::Int
-    slope::Piece{Part{T, :f}, T}
-    jac::Piece{Part{T, :jac}, T}
-    lags::Piece{Part{T, :f}, T}
-    x::Vector{T}
-    times::Vector{T}
-    z::Vector{T}
-    y::Vector{T}
-    v::Vector{T}
-    square::Matrix{T}
+mutable struct Delayed{T}
+    const n::Int
+    const k::Int
+    const slope::Piece{Part{T, :f}, T}
+    const jac::Piece{Part{T, :jac}, T}
+    const lags::Piece{Part{T, :f}, T}
+    const x::Vector{T}
+    const times::Vector{T}
+    const z::Vector{T}
+    const y::Vector{T}
+    const v::Vector{T}
+    const square::Matrix{T}
 end
 
 function Delayed(n, k, slope::Model{T}, p, lags::Model{T}, q) where {T}
@@ -50,7 +50,7 @@ function ask!(d::Delayed, u, t)
 end
 
 """Puts down a state and those at the times it asks for, by `h(v, p, time)`."""
-function gather!(d::Delayed, h, u, p, t)
+function gather!(d::Delayed, h::H, u, p, t) where {H}
     ask!(d, u, t)
     copyto!(d.z, 1, u, 1, d.n)
     for l in 1:(d.k)
@@ -60,8 +60,8 @@ function gather!(d::Delayed, h, u, p, t)
     return d.z
 end
 
-# As SciML calls it.
-function (d::Delayed)(du, u, h, p, t)
+# As SciML calls it. With the type of h named: what is only handed on is else not compiled for.
+function (d::Delayed)(du, u, h::H, p, t) where {H}
     d.slope(d.y, gather!(d, h, u, p, t), t)
     copyto!(du, 1, d.y, 1, d.n)
     return nothing
@@ -72,7 +72,7 @@ struct Present{T}
     d::Delayed{T}
 end
 
-function (present::Present)(J, u, h, p, t)
+function (present::Present)(J, u, h::H, p, t) where {H}
     d = present.d
     d.jac(d.square, gather!(d, h, u, p, t), t)
     copyto!(J, view(d.square, 1:(d.n), 1:(d.n)))
@@ -150,9 +150,8 @@ function solve_delay!(out, counts, models, places, n, k, alg, u0, p, t0, t1, ts,
     d, past = Delayed(n, k, slope, own[1], lags, own[2]), Past(before, own[3])
     constant, dependent = told_apart(d, u0, t0, t1)
     f = SciMLBase.DDEFunction{true, SciMLBase.FullSpecialize}(d; jac = Present(d), jac_prototype = zeros(T, n, n))
-    known = past(nothing, t0)
     prob = SciMLBase.DDEProblem{true}(f, copy(u0), past, (t0, t1), p; constant_lags = constant,
-        dependent_lags = dependent, order_discontinuity_t0 = known == u0 ? 1 : 0, neutral = false)
+        dependent_lags = dependent, order_discontinuity_t0 = isempty(jumps_at_start(past, u0, t0, t1)) ? 1 : 0, neutral = false)
     check_past(d, (t0,), (u0,), t0, t1)  # such a solve would come to a halt
     sol = solved(prob, alg, reltol, abstol, options; dense = true, save_everystep = true)
     check_past(d, sol.t, sol.u, t0, t1)

@@ -150,13 +150,13 @@ function solve_delay_at!(table::Int, n, k, alg, models...)
 end
 
 """
-    adjoint_delay_at!(table, run, stages, moving)
+    adjoint_delay_at!(table, run, stages, moving, jumpy)
 
 `adjoint_delay!` with the arrays du0 and dp as one, dt0, ts and cotangents in a table.
 """
-function adjoint_delay_at!(table::Int, run, stages, moving)
+function adjoint_delay_at!(table::Int, run, stages, moving, jumpy)
     gradient, dt0, ts, cotangents = ntuple(i -> at(Table(table), Float64, i), 4)
     n = run.d.n
-    return adjoint_delay!(view(gradient, 1:n), view(gradient, (n + 1):length(gradient)), dt0, run, stages, moving, ts,
+    return adjoint_delay!(view(gradient, 1:n), view(gradient, (n + 1):length(gradient)), dt0, run, stages, moving, jumpy, ts,
         columns(cotangents, n))
 end

@@ -11,7 +11,7 @@ import DelayDiffEq
             2.5, ts, 1e-9, 1e-9, (;))
         @test out ≈ [0.5 -0.5] atol = 1e-7  # 1 - t up to t = 1, then 1 - t + (t - 1)^2 / 2
         du0, dp, dt0 = zeros(1), zeros(1), zeros(1)
-        PySciML.adjoint_delay!(du0, dp, dt0, run, 0, true, ts, [0.0 1.0])
+        PySciML.adjoint_delay!(du0, dp, dt0, run, 0, true, true, ts, [0.0 1.0])
         # With u0 and p: u(2) = u0 - p - p (u0 - p / 2)
         @test du0 ≈ [0.0] atol = 1e-7
         @test dp ≈ [-1.0] atol = 1e-7

@@ -19,6 +19,7 @@ from pysciml.rhs.base import CompiledRHS
 from pysciml.sensitivity import GaussAdjoint
 from pysciml.solution import Stats
 
+_WITH_JUMPS = {"sign", "floor", "ceil", "fmod", "where", "not", "and", "or", "eq", "ne", "lt", "le", "gt", "ge"}
 _FUTURE = re.compile(r"PySciML\.Future: (\S+) (\S+)")
 
 
@@ -62,7 +63,7 @@ def vjp(request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> tup
     where = bridge.table(flat, dt0, request.ts, cotangents)
     stages = getattr(request.sensealg, "stages", None) or 0
     steps = called(request, "backward", "adjoint_delay_at!", bridge.address(where), trajectory.handle, stages,
-                   _moves(request))  # fmt: skip
+                   _moves(request), _may_jump(request))  # fmt: skip
     _check_finite(flat, request, "backward")
     stats = Stats(naccept=int(steps), nreject=0, wall_time=time.perf_counter() - start, engine="julia",
                   alg=request.sensealg.name)  # fmt: skip
@@ -90,6 +91,15 @@ def _moves(request: Request) -> bool:
         return True
     graph = lags.rhs.graph("f", lags.program)
     return graph.depends_on("u") or graph.depends_on("p")
+
+
+def _may_jump(request: Request) -> bool:
+    """Whether the state before t0 may jump."""
+    past = request.parts[2]
+    if not isinstance(past.rhs, CompiledRHS):
+        return True
+    graph = past.rhs.graph("f", past.program)
+    return graph.depends_on("t") and any(node.op in _WITH_JUMPS for node in graph.nodes)
 
 
 def _asks_for_future(t: float, asked: float) -> InvalidInputError:

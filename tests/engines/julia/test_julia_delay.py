@@ -18,7 +18,7 @@ TIGHT = {"reltol": 1e-10, "abstol": 1e-10, "engine": "julia"}
 TIMES = [0.7, 1.5, 2.2, 3.3]
 WEIGHTS = vector(1.0, -0.5, 0.3, 0.8)
 NONSTIFF = [ps.Tsit5(), ps.Vern7(), ps.Vern9(), ps.BS3(), ps.DP5(), ps.OwrenZen5()]
-STIFF = [ps.Rosenbrock23(), ps.Rodas5P(), ps.Rodas4(), ps.KenCarp4(), ps.Kvaerno5()]
+STIFF = [ps.Rosenbrock23(), ps.Rodas5P(), ps.Rodas4(), ps.KenCarp4(), ps.KenCarp47()]
 
 
 def delayed_decay(t: torch.Tensor, u0, lag, past, terms: int = 6) -> torch.Tensor:
@@ -147,6 +147,30 @@ def test_a_lag_that_depends_on_the_state(alg, start):
     by_u0 = gradient(lambda x: loss(p, x, ps.Vern7(), **finest).item(), u0)
     assert relative_error(p.grad, by_p) < 1e-6
     assert relative_error(u0.grad, by_u0) < 1e-6
+
+
+def jumpy(lag, past, at, **options) -> torch.Tensor:
+    """u' = -u(t - lag) u(t / 2 - lag), and before the start u jumps at a time, from past to 1."""
+
+    def f(t, u, h):
+        return -h(t - lag) * h(t / 2 - lag)
+
+    def before(s):
+        return torch.where(s < at, past * torch.cos(s), torch.ones_like(past)).reshape(1)
+
+    prob = ps.DDEProblem(f, vector(1.0), before, (0.0, 3.3))
+    return ps.solve(prob, ps.Vern7(), saveat=TIMES, **{**TIGHT, **options}).u[:, 0]
+
+
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+@pytest.mark.parametrize("at", [-0.33, -0.0017, 0.0], ids=["before", "shortly before", "at the start"])
+def test_a_past_that_jumps(at, route):
+    lag, past = leaves(0.9, 0.6)
+    (WEIGHTS * jumpy(lag, past, at, route=route)).sum().backward()
+    finest = {"reltol": 1e-12, "abstol": 1e-12}
+    both = torch.stack([lag, past]).detach()
+    by_differences = gradient(lambda x: (WEIGHTS * jumpy(x[0], x[1], at, **finest)).sum().item(), both)
+    assert relative_error(torch.stack([lag.grad, past.grad]), by_differences) < 1e-6
 
 
 def stiff(p, alg, **options) -> torch.Tensor:
