@@ -60,10 +60,18 @@ end
 adjoint_at(table::Int, run::Int, sensealg::Int, alg::Int) =
     guarded(adjoint_at!, Table(table), kept(run), kept(sensealg), kept(alg))
 
-"""The addresses of the C functions: `solve_at`, `adjoint_at` and `let_go`, of integers."""
+function solve_delay_at(table::Int, n::Int, k::Int, alg::Int, slope::Int, lags::Int, past::Int)
+    collect_some()
+    return guarded(solve_delay_at!, Table(table), n, k, kept(alg), kept(slope), kept(lags), kept(past))
+end
+adjoint_delay_at(table::Int, run::Int, stages::Int, moving::Int, jumpy::Int) =
+    guarded(adjoint_delay_at!, Table(table), kept(run), stages, moving != 0, jumpy != 0)
+
+"""The addresses of the C functions, of integers: those of these names, and `let_go`."""
 addresses() = Int[
     Int(@cfunction(solve_at, Int, (Int, Int, Int))), Int(@cfunction(adjoint_at, Int, (Int, Int, Int, Int))),
-    Int(@cfunction(let_go, Cvoid, (Int,))),
+    Int(@cfunction(solve_delay_at, Int, (Int, Int, Int, Int, Int, Int, Int))),
+    Int(@cfunction(adjoint_delay_at, Int, (Int, Int, Int, Int, Int))), Int(@cfunction(let_go, Cvoid, (Int,))),
 ]
 
 """
@@ -136,17 +144,15 @@ end
     solve_delay_at!(table, n, k, alg, models...)
 
 `solve_delay!` with the arrays out, numbers, u0, p, ts, abstols, reltols and the places of the three models' parameters,
-from 0 on, in a table. The numbers are as of `solve_at!`.
+from 0 on, in a table. The numbers are as of `solve_at!`. Returns the number of the `DelayRun`.
 """
-function solve_delay_at!(table::Int, n, k, alg, models...)
-    collect_some()
-    all = Table(table)
+function solve_delay_at!(all::Table, n, k, alg, models...)
     out, numbers, u0, p, ts, abstols, reltols = ntuple(i -> at(all, Float64, i), 7)
     places = ntuple(i -> at(all, Int, 7 + i) .+ 1, 3)
     t0, t1, reltol, abstol, _, dt, dtmax, maxiters = view(numbers, 5:12)
-    return solve_delay!(columns(out, n), view(numbers, 1:4), models, places, n, k, alg, copy(u0), copy(p), t0, t1, copy(ts),
-        isempty(reltols) ? reltol : copy(reltols), isempty(abstols) ? abstol : copy(abstols),
-        (; (Symbol(key) => value for (key, value) in steps(dt, dtmax, maxiters, Float64[]))...))
+    return keep(solve_delay!(columns(out, n), view(numbers, 1:4), models, places, n, k, alg, copy(u0), copy(p), t0, t1,
+        copy(ts), isempty(reltols) ? reltol : copy(reltols), isempty(abstols) ? abstol : copy(abstols),
+        (; (Symbol(key) => value for (key, value) in steps(dt, dtmax, maxiters, Float64[]))...)))
 end
 
 """
@@ -154,8 +160,8 @@ end
 
 `adjoint_delay!` with the arrays du0 and dp as one, dt0, ts and cotangents in a table.
 """
-function adjoint_delay_at!(table::Int, run, stages, moving, jumpy)
-    gradient, dt0, ts, cotangents = ntuple(i -> at(Table(table), Float64, i), 4)
+function adjoint_delay_at!(all::Table, run, stages, moving, jumpy)
+    gradient, dt0, ts, cotangents = ntuple(i -> at(all, Float64, i), 4)
     n = run.d.n
     return adjoint_delay!(view(gradient, 1:n), view(gradient, (n + 1):length(gradient)), dt0, run, stages, moving, jumpy, ts,
         columns(cotangents, n))

@@ -12,8 +12,9 @@ from pysciml.algorithms import MethodOfSteps, Tsit5
 from pysciml.engines.base import Pullback, Request, Trajectory
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import asks_for_derivatives, julia_algorithm
-from pysciml.engines.julia.engine import _check_finite, called, counted
+from pysciml.engines.julia.engine import _check_finite, called, counted, entered
 from pysciml.engines.julia.errors import JuliaError
+from pysciml.engines.julia.runtime import Held
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.base import CompiledRHS
 from pysciml.sensitivity import GaussAdjoint
@@ -34,8 +35,10 @@ def solve(request: Request) -> Trajectory:
     places = [part.places for part in request.parts]
     where = bridge.table(u, numbers, request.u0, request.p, request.ts, *each, *places)
     n, k = request.u0.size, request.parts[0].rhs.n // request.u0.size - 1
+    made = julia_algorithm(alg)  # held here, as the models are: what nobody holds is let go before a call
     try:
-        run = called(request, "forward", "solve_delay_at!", bridge.address(where), n, k, julia_algorithm(alg), *models)
+        number = entered(request, "forward", "solve_delay_at", bridge.address(where), n, k, made.number,
+                         *(model.number for model in models))  # fmt: skip
     except JuliaError as error:
         future = _FUTURE.search(error.got or "")
         if future is None:
@@ -44,7 +47,7 @@ def solve(request: Request) -> Trajectory:
     else:
         stats = counted(numbers, alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
-        return Trajectory(u, stats, handle=run)
+        return Trajectory(u, stats, handle=Held(number))
     raise raised
 
 
@@ -62,10 +65,10 @@ def vjp(request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> tup
     _models(request, ("f", "jac", "vjp_p"), ("f", "jac", "tgrad", "vjp_p"), ("f", "tgrad", "vjp_p"))
     where = bridge.table(flat, dt0, request.ts, cotangents)
     stages = getattr(request.sensealg, "stages", None) or 0
-    steps = called(request, "backward", "adjoint_delay_at!", bridge.address(where), trajectory.handle, stages,
-                   _moves(request), _may_jump(request))  # fmt: skip
+    steps = entered(request, "backward", "adjoint_delay_at", bridge.address(where), trajectory.handle.number, stages,
+                    _moves(request), _may_jump(request))  # fmt: skip
     _check_finite(flat, request, "backward")
-    stats = Stats(naccept=int(steps), nreject=0, wall_time=time.perf_counter() - start, engine="julia",
+    stats = Stats(naccept=steps, nreject=0, wall_time=time.perf_counter() - start, engine="julia",
                   alg=request.sensealg.name)  # fmt: skip
     return Pullback(flat, request.u0.size, stats), float(dt0[0])
 
