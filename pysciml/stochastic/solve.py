@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import math
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -29,7 +28,7 @@ from pysciml.config import config
 from pysciml.control import SaveAt, in_order, path_seeds, save_times, seed_of
 from pysciml.engines import select
 from pysciml.engines.stochastic import PathsRequest
-from pysciml.errors import InvalidInputError, PySciMLWarning, SolveError, UnsupportedError
+from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.problems import EnsembleProblem, NoisePath, SDEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.parameters import to_numpy
@@ -196,24 +195,7 @@ def in_julia(
         t, W, Z = steps(call.paths, 0)
         return NoisePath(torch.from_numpy(t), torch.from_numpy(W), torch.from_numpy(Z) if Z.shape[1] else None)
 
-    if options.noise is None and not call.paths.errors:
-        _warn_of_rejections(alg, call.paths.stats)
     return u.to(rows.u0), Found(call.paths.errors, call.paths.stats, seed, at, noise)
-
-
-def _warn_of_rejections(alg: Algorithm, stats: Stats) -> None:
-    """Says that paths whose solver took steps back are not what they should be.
-
-    StochasticDiffEq 7.1 draws the rest of a rejected step with another law: of an Ornstein-Uhlenbeck process the mean
-    came out 7 % too small, at more standard errors the tighter the tolerance. Along a given path nothing is drawn.
-    """
-    if stats.nreject:
-        warnings.warn(
-            f"{stats.nreject} steps were taken back by {alg.name}, and what is drawn after that has another law than "
-            "it should (StochasticDiffEq 7.1): means and spreads of such paths are biased. Take steps of one size, "
-            "dt=0.01, adaptive=False; or a given path, noise=pysciml.NoisePath.sample(t, prob.motions).",
-            PySciMLWarning, stacklevel=5,
-        )  # fmt: skip
 
 
 def _parameters(equation: Equation, rows: Rows) -> torch.Tensor:

@@ -305,10 +305,27 @@ def test_stiff_drift_wants_an_implicit_solver():
 
 
 @pytest.mark.julia
-def test_steps_that_were_taken_back_are_told():
-    """StochasticDiffEq 7.1 draws what follows them with another law."""
+def test_steps_that_are_taken_back_leave_the_law_as_it_is():
+    """An Ornstein-Uhlenbeck process has a known mean, which was 7 % too small where what follows was drawn anew."""
     prob = ps.SDEProblem(lambda t, u: -1.5 * u, lambda t, u: 0.4 * torch.ones_like(u), number([2.0]), (0.0, 1.0))
-    with pytest.warns(ps.PySciMLWarning, match=r"steps were taken back by SOSRA[\s\S]*adaptive=False"):
-        ps.solve(prob, ps.SOSRA(), dt=0.05, seed=1, engine="julia")
-    noise = ps.NoisePath.sample(FINE, 1, seed=1)
-    assert ps.solve(prob, ps.SOSRA(), dt=0.05, noise=noise, engine="julia").stats.nreject > 0
+    count = 2000
+    many = ps.EnsembleProblem(prob, trajectories=count)
+    sol = ps.solve_ensemble(many, ps.SOSRA(), dt=0.05, saveat=[1.0], seed=1, engine="julia")
+    ends, mean, variance = sol.u.ravel(), 2 * math.exp(-1.5), 0.16 / 3 * (1 - math.exp(-3))
+    assert sol.stats.nreject > count
+    assert abs(ends.mean().item() - mean) < 4 * math.sqrt(variance / count)
+    assert abs(ends.var().item() / variance - 1) < 4 * math.sqrt(2 / count)
+
+
+@pytest.mark.julia
+def test_adaptive_steps_with_noise_that_many_states_share():
+    """A batch of general noise, whose steps came to a halt where noise was drawn anew."""
+    torch.manual_seed(0)
+    drift, spread = torch.nn.Linear(3, 3).double(), torch.nn.Linear(3, 6).double()
+    prob = ps.SDEProblem(
+        lambda t, u: drift(u), lambda t, u: spread(u).view(8, 3, 2), torch.full((8, 3), 0.1, dtype=torch.float64),
+        (0.0, 1.0), noise_type="general",
+    )  # fmt: skip
+    sol = ps.solve(prob, ps.LambaEM(), reltol=1e-2, abstol=1e-3, seed=1, engine="julia")
+    assert sol.stats.nreject > 0
+    assert torch.isfinite(sol.u).all()

@@ -125,14 +125,20 @@ diffusion_of(eq::Equation{T}, p) where {T} =
     Diffusion(part(eq.g, :f, p[eq.g_places]), eq.blocks, zeros(T, eq.g.n), zeros(T, eq.g.n))
 
 """
-The noise of the i-th path: drawn by the solver, or given as what makes it of a grid, the times of this, and W and Z
-(motions, k, N or 1).
+The noise of the i-th path: drawn by the solver, or remembered, as what makes it of functions and whether there is a second
+one, or given as what makes it of a grid, the times of this, and W and Z (motions, k, N or 1).
 """
-wiener(T, noise::Nothing, i) = nothing
-function wiener(T, (grid, t, W, Z)::Tuple, i)
+wiener(eq, t0, seed, noise::Nothing, i) = nothing
+wiener(eq, t0, seed, (make, second)::NTuple{2, Any}, i) =
+    remembered(make, number(eq.f), seed, t0, motions(eq.blocks), second)
+function wiener(eq, t0, seed, (grid, t, W, Z)::NTuple{4, Any}, i)
+    T = number(eq.f)
     columns(x) = [Vector{T}(c) for c in eachcol(view(x, :, :, size(x, 3) == 1 ? 1 : i))]
     return grid(Vector{T}(t), columns(W), isempty(Z) ? nothing : columns(Z))
 end
+
+"""Whether a solver of stochastic equations uses a second Brownian motion."""
+needs_second(alg) = package_of("StochasticDiffEq", "StochasticDiffEqCore").alg_needs_extra_process(alg)
 
 """A solved path: its steps with the Brownian motions there, and by what scheme they were taken."""
 struct Path{T}
@@ -216,7 +222,7 @@ function solve_paths!(out, counts, eq::AbstractEquation, alg, u0, p, t0, t1, ts,
     each(length(paths)) do i
         try
             paths[i] = solve_path!(view(out, :, :, i), view(counts, :, i), eq, alg, column(u0, i), column(p, i), t0, t1, ts,
-                reltol, abstol, options, seeds[i], wiener(number(eq.f), noise, i))
+                reltol, abstol, options, seeds[i], wiener(eq, t0, seeds[i], noise, i))
         catch e
             e isa Stopped || rethrow()
             fill!(view(out, :, :, i), NaN)
@@ -235,11 +241,12 @@ gets the time where a path failed, and NaN where it did not.
 function solve_paths_at!(table::Int, N, n, m, eq::AbstractEquation, alg, t0, t1, reltol, abstol, options)
     _, processes = map(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
     all, F = Table(table), Float64
-    ts, times, b = at(all, F, 5), at(all, F, 7), motions(eq.blocks)
+    ts, times, b, options = at(all, F, 5), at(all, F, 7), motions(eq.blocks), Dict(pairs_of(options))
     given(i) = reshape(at(all, F, i), b, length(times), :)
-    noise = isempty(times) ? nothing : (processes.NoiseGrid, times, given(8), given(9))
+    noise = !isempty(times) ? (processes.NoiseGrid, times, given(8), given(9)) :
+        get(options, :adaptive, true) ? (processes.NoiseFunction, Base.invokelatest(needs_second, alg)) : nothing
     paths = Base.invokelatest(solve_paths!, reshape(at(all, F, 1), n, length(ts), N), columns(at(all, Int, 2), 4), eq, alg,
-        columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, Dict(pairs_of(options)),
+        columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, options,
         at(all, UInt64, 6), noise)
     map!(path -> path isa Failure ? path.t : NaN, at(all, F, 10), paths)
     return paths
