@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
+import subprocess
 import tempfile
 
 # Before anything imports matplotlib, in this process or in one it starts.
@@ -55,6 +57,17 @@ def leave_user_settings() -> None:
     os.environ[OPTIONS["engine"].env] = "embedded"
     os.environ["XDG_CONFIG_HOME"] = tempfile.mkdtemp(prefix="pysciml-tests-")
     config.reload()
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """Compiles Julia's packages before workers, whose tests have a time limit, wait for each other to do it."""
+    config = session.config
+    spreads = getattr(config.option, "numprocesses", None) and not hasattr(config, "workerinput")
+    if not spreads or config.stash[JULIA_KEY] or "not julia" in config.option.markexpr:
+        return
+    found, folder = environment.required(), str(environment.package_folder())
+    code = f"push!(LOAD_PATH, {json.dumps(folder)}); using PySciML, DelayDiffEq, SciMLSensitivity"
+    subprocess.run([found.exe, f"--project={found.project}", "--startup-file=no", "-e", code], check=True)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

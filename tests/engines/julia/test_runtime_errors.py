@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,7 @@ import juliapkg.deps
 import pytest
 from processes import environment, output
 
+from pysciml.algorithms import REGISTRY
 from pysciml.config import config
 from pysciml.engines.julia import environment as julia_environment
 
@@ -173,3 +175,13 @@ def test_juliapkg_reads_what_pysciml_asks_of_it(monkeypatch):
     assert compat
     assert {p.name: p.uuid for p in packages} == {name: entry["uuid"] for name, entry in asked.items()}
     assert all(juliapkg.compat.Compat.parse(p.version) for p in packages)
+
+
+def test_juliapkg_is_asked_for_every_package_that_is_loaded_by_name():
+    """Julia finds by name what its project has itself, and not what the packages of it depend on."""
+    asked = json.loads((Path(julia_environment.__file__).parents[2] / "juliapkg.json").read_text("utf-8"))["packages"]
+    sources = (julia_environment.package_folder() / "src").rglob("*.jl")
+    by_name = {name for path in sources for name in re.findall(r'\bpackage\("(\w+)"\)', path.read_text("utf-8"))}
+    of_algorithms = {alg.package for alg in REGISTRY.values()} - {"", "Julia"}
+    assert by_name
+    assert by_name | of_algorithms <= asked.keys()
