@@ -43,6 +43,19 @@ class Recording:
 
 
 _recordings: weakref.WeakKeyDictionary[Any, Recording] = weakref.WeakKeyDictionary()
+_of_methods: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Recording]] = weakref.WeakKeyDictionary()
+
+
+def _kept(f: Callable) -> tuple[weakref.WeakKeyDictionary[Any, Recording], Any]:
+    """Where the recording of f is, and its key there. A method is another object each time it is asked for.
+
+    Raises:
+        TypeError: what cannot be hashed, or referred to weakly.
+    """
+    owner, function = getattr(f, "__self__", None), getattr(f, "__func__", None)
+    if owner is None or function is None:
+        return _recordings, f
+    return _of_methods.setdefault(owner, weakref.WeakKeyDictionary()), function
 
 
 class _Differs(BaseException):
@@ -119,7 +132,8 @@ def remember(f: Callable, program: Any, rhs: CompiledRHS, calls: list, out: Any)
     recording = Recording(program.of(None), rhs, copies, out, _facts(program.captured),
                           [x.detach().clone() for x in program.constants])  # fmt: skip
     try:
-        _recordings[f] = recording
+        recordings, key = _kept(f)
+        recordings[key] = recording
     except TypeError:  # not hashable, or no weak references: such an f is recorded before every solve
         return
 
@@ -131,7 +145,8 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
         shapes: what the inputs look like, to compare with the remembered ones (`describe`).
     """
     try:
-        recording = _recordings.get(f)
+        recordings, key = _kept(f)
+        recording = recordings.get(key)
     except TypeError:
         return None
     if recording is None or recording.program.inputs != shapes:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import types
+import weakref
 
 import numpy as np
 import pytest
@@ -171,6 +173,34 @@ def test_a_lambda_built_anew_is_not_traced_again(way):
     first = agrees(make(torch.tensor([1.0, 2.0, 3.0]).double()), way)
     assert agrees(make(torch.tensor([3.0, 1.0, 2.0]).double()), way) is first
     assert agrees(make(2.0), way) is not first
+
+
+def test_a_method_takes_the_short_way_though_it_is_another_object_each_time(monkeypatch):
+    class Rates:
+        def __init__(self, sign):
+            self.sign = sign
+
+        def f(self, t, u):
+            return self.sign * torch.sin(u)
+
+        def g(self, t, u):
+            return self.sign * torch.cos(u)
+
+    one, other = Rates(1.0), Rates(-1.0)
+    for x in (one, other):
+        agrees(x.f, by_prepare)
+        agrees(x.g, by_prepare)
+    monkeypatch.setattr(tracing, "_record", None)  # what the long way begins with
+    for x in (one, other):
+        agrees(x.f, by_prepare)
+        agrees(x.g, by_prepare)
+    monkeypatch.undo()
+    one.sign = 2.0
+    agrees(one.f, by_prepare)
+    recorded = weakref.ref(one)
+    del one, x
+    gc.collect()
+    assert recorded() is None
 
 
 def test_closure_variables_are_seen(way):
