@@ -314,8 +314,15 @@ from pysciml.errors import UnsupportedError as UnsupportedError
 from pysciml.errors import WorkerError as WorkerError
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
+from pysciml.fit import GaussianNoise as GaussianNoise
+from pysciml.fit import LogNormalNoise as LogNormalNoise
 from pysciml.fit import MultipleShooting as MultipleShooting
+from pysciml.fit import NegativeBinomialNoise as NegativeBinomialNoise
+from pysciml.fit import Noise as Noise
+from pysciml.fit import PoissonNoise as PoissonNoise
+from pysciml.fit import Prior as Prior
 from pysciml.fit import Stage as Stage
+from pysciml.fit import StudentTNoise as StudentTNoise
 from pysciml.fit import fit as fit
 from pysciml.jumps.solution import JumpEnsembleSolution as JumpEnsembleSolution
 from pysciml.jumps.solution import Jumps as Jumps

@@ -3,6 +3,13 @@
 from pysciml.fit.errors import FitError as FitError
 from pysciml.fit.fit import fit as fit
 from pysciml.fit.history import History as History
+from pysciml.fit.noise import GaussianNoise as GaussianNoise
+from pysciml.fit.noise import LogNormalNoise as LogNormalNoise
+from pysciml.fit.noise import NegativeBinomialNoise as NegativeBinomialNoise
+from pysciml.fit.noise import Noise as Noise
+from pysciml.fit.noise import PoissonNoise as PoissonNoise
+from pysciml.fit.noise import StudentTNoise as StudentTNoise
+from pysciml.fit.prior import Prior as Prior
 from pysciml.fit.result import FitResult as FitResult
 from pysciml.fit.shooting import MultipleShooting as MultipleShooting
 from pysciml.fit.stage import Stage as Stage

@@ -12,7 +12,9 @@ from pysciml.fit import parameters
 from pysciml.fit.checkpoint import Checkpoint, fingerprint
 from pysciml.fit.errors import FitError, Setback
 from pysciml.fit.evaluate import loss_of
+from pysciml.fit.noise import Noise
 from pysciml.fit.objective import Objective
+from pysciml.fit.prior import Prior
 from pysciml.fit.progress import progress as how_to_show
 from pysciml.fit.result import FitResult, result_of
 from pysciml.fit.run import Run
@@ -72,13 +74,14 @@ def fit(
         t: (k,) times of the data, as `saveat` of `solve`; a list of such where they differ between problems.
         params: what to fit: a module, tensors or a dict of them. None finds all that requires grad and takes part in
             the loss: parameters of modules, leaves of `p` and `u0`, tensors that f captured.
-        loss: None is the mean square of prediction minus data over all observations. Else with data
-            `loss(predicted, observed)` on vectors of what was observed, as any loss of torch.nn; without data
-            `loss(sol)`, averaged over the problems; without a problem `loss(solve)`, given a `pysciml.solve` that
-            has the options below and is counted. Returns a scalar tensor.
+        loss: None is the mean square of prediction minus data over all observations. Else with data a noise model, as
+            `GaussianNoise(0.1)`, or `loss(predicted, observed)` on vectors of what was observed, as any loss of
+            torch.nn; without data `loss(sol)`, averaged over the problems; without a problem `loss(solve)`, given a
+            `pysciml.solve` that has the options below and is counted. Returns a scalar tensor.
         weights: factors for the squares, like the data or broadcasting to it: 1 / sigma**2.
         observe: from `sol.u` to what was measured, where that is not the state itself. May be a module with parameters.
-        regularization: from the dict of fitted tensors to a scalar tensor that is added to the training loss.
+        regularization: from the dict of fitted tensors to a scalar tensor that is added to the training loss; or, with
+            a noise model, a `Prior`.
 
         stages: `Stage`s, one after the other, each from the best so far; or what makes one: "adam",
             ("adam", 300), torch.optim.AdamW. None: 300 epochs of Adam, then up to 100 of L-BFGS (and 50 more
@@ -156,6 +159,13 @@ def _check(prob, data, loss, weights, observe, regularization, shooting, batch_s
             "weights belong to the mean square; a loss of your own has its own.",
             got="loss and weights",
             fix="put the weights into loss",
+        )
+    if isinstance(regularization, Prior) and (data is None or not isinstance(loss, Noise)):
+        raise InvalidInputError(
+            "a prior is weighed against the likelihood of data, which only a noise model has.",
+            got=f"loss={'None' if loss is None else type(loss).__name__}",
+            expected="GaussianNoise, LogNormalNoise, StudentTNoise, PoissonNoise, ...",
+            fix="pysciml.fit(prob, data, t, loss=pysciml.GaussianNoise(sigma), regularization=prior)",
         )
     if shooting is not None and not isinstance(shooting, MultipleShooting):
         raise InvalidInputError(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +11,9 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, SolveError
+from pysciml.fit.noise import Noise
 from pysciml.fit.parameters import Named
+from pysciml.fit.prior import Prior
 from pysciml.fit.shooting import MultipleShooting, Segments, cut
 from pysciml.fit.solver import CountingSolver
 from pysciml.fit.trajectory import Trajectory
@@ -46,8 +49,14 @@ class Objective:
             [self.split.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else []
         )
         if self.regularization is not None:
-            value = value + _scalar(self.regularization(self.parameters), "regularization")
+            more = _scalar(self.regularization(self.parameters), "regularization")
+            value = value + (more / self.observations if isinstance(self.regularization, Prior) else more)
         return value
+
+    @functools.cached_property
+    def observations(self) -> int:
+        """How many there are to train on: a prior counts once, and the loss is a mean over these."""
+        return sum(int((~torch.isnan(leaf)).sum()) for x in self.split.train for leaf in x.data)
 
     def validate(self) -> float:
         """The loss on what is held out: NaN without validation, inf where it cannot be solved."""
@@ -98,6 +107,10 @@ class Objective:
         seen = [self.observe(u) for u in predicted] if self.observe is not None else predicted
         parts = [x.observed(pytree.tree_leaves(u)) for x, u in zip(chosen, seen, strict=True)]
         p, d = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        if isinstance(self.loss, Noise):
+            scales = self.loss.scales(len(chosen[0].data))
+            sigma = None if scales is None else torch.cat([x.spread(scales).to(p) for x in chosen])
+            return _scalar(self.loss(p, d, sigma), "loss")
         if self.loss is not None:
             return _scalar(self.loss(p, d), "loss")
         if all(w is None for _, _, w in parts):

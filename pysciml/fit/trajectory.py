@@ -57,6 +57,21 @@ class Trajectory:
 
         return pick(predicted), pick(self.data), None if self.weights is None else pick(self.weights)
 
+    def spread(self, each: Sequence[torch.Tensor]) -> torch.Tensor:
+        """(m,) what each observation has of values that broadcast to the leaves of the data.
+
+        Raises:
+            InvalidInputError: they do not.
+        """
+        try:
+            wide = [torch.broadcast_to(value, x.shape) for value, x in zip(each, self.data, strict=True)]
+        except RuntimeError:
+            raise InvalidInputError(
+                "sigma must broadcast to the data.", got=str([list(x.shape) for x in each]),
+                expected=f"(), or what broadcasts to {[list(x.shape) for x in self.data]}", fix="sigma=0.1",
+            ) from None  # fmt: skip
+        return torch.cat([value[~torch.isnan(x)] for value, x in zip(wide, self.data, strict=True)])
+
 
 def trajectories(prob: Any, data: Any, t: Any, weights: Any, *, observed: bool) -> list[Trajectory]:
     """One Trajectory a problem.
