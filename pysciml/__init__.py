@@ -312,6 +312,7 @@ from pysciml.errors import SolveError as SolveError
 from pysciml.errors import TraceError as TraceError
 from pysciml.errors import UnsupportedError as UnsupportedError
 from pysciml.errors import WorkerError as WorkerError
+from pysciml.fit import Bounded as Bounded
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
 from pysciml.fit import GaussianNoise as GaussianNoise
@@ -320,10 +321,14 @@ from pysciml.fit import MultipleShooting as MultipleShooting
 from pysciml.fit import NegativeBinomialNoise as NegativeBinomialNoise
 from pysciml.fit import Noise as Noise
 from pysciml.fit import PoissonNoise as PoissonNoise
+from pysciml.fit import Positive as Positive
 from pysciml.fit import Prior as Prior
 from pysciml.fit import Stage as Stage
 from pysciml.fit import StudentTNoise as StudentTNoise
+from pysciml.fit import constrain as constrain
+from pysciml.fit import fisher_information as fisher_information
 from pysciml.fit import fit as fit
+from pysciml.fit import laplace as laplace
 from pysciml.jumps.solution import JumpEnsembleSolution as JumpEnsembleSolution
 from pysciml.jumps.solution import Jumps as Jumps
 from pysciml.jumps.solution import JumpSolution as JumpSolution

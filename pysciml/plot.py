@@ -12,7 +12,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError, MissingExtraError
-from pysciml.rhs.parameters import leaf_names
+from pysciml.rhs.parameters import entry_names, leaf_names
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -247,12 +247,8 @@ def _columns(state: Any) -> torch.Tensor:
 
 def _component_names(state: Any) -> list[str]:
     """`u[0]`, `u[1]`, or `u['x'][0]`, for every column of `_columns`."""
-    names = []
-    for name, leaf in zip(leaf_names(state, "u"), pytree.tree_leaves(state), strict=True):
-        shape = tuple(leaf.shape[1:])
-        places = torch.cartesian_prod(*(torch.arange(n) for n in shape)).reshape(-1, len(shape)) if shape else [()]
-        names += [name + (f"[{', '.join(str(int(i)) for i in place)}]" if shape else "") for place in places]
-    return names
+    leaves = zip(leaf_names(state, "u"), pytree.tree_leaves(state), strict=True)
+    return [entry for name, leaf in leaves for entry in entry_names(name, leaf.shape[1:])]
 
 
 def _chosen(components: Sequence[int] | None, count: int) -> list[int]:

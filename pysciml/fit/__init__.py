@@ -1,5 +1,8 @@
 """Fitting parameters, initial states and networks inside differential equations to data."""
 
+from pysciml.fit.constraints import Bounded as Bounded
+from pysciml.fit.constraints import Positive as Positive
+from pysciml.fit.constraints import constrain as constrain
 from pysciml.fit.errors import FitError as FitError
 from pysciml.fit.fit import fit as fit
 from pysciml.fit.history import History as History
@@ -13,3 +16,7 @@ from pysciml.fit.prior import Prior as Prior
 from pysciml.fit.result import FitResult as FitResult
 from pysciml.fit.shooting import MultipleShooting as MultipleShooting
 from pysciml.fit.stage import Stage as Stage
+from pysciml.fit.uncertainty import Information as Information
+from pysciml.fit.uncertainty import Laplace as Laplace
+from pysciml.fit.uncertainty import fisher_information as fisher_information
+from pysciml.fit.uncertainty import laplace as laplace

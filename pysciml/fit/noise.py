@@ -64,6 +64,10 @@ class Noise(torch.nn.Module):
         """What observations are drawn from, given what is predicted."""
         raise NotImplementedError
 
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        """Fisher's information of one observation on what is predicted, like `predicted`."""
+        raise NotImplementedError
+
     def sample(self, predicted: torch.Tensor) -> torch.Tensor:
         """Observations of what is predicted, from torch's random numbers."""
         scales = self.scales(1)
@@ -95,6 +99,9 @@ class GaussianNoise(Noise):
     def distribution(self, predicted: torch.Tensor, sigma: Any) -> Distribution:
         return Normal(predicted, sigma, validate_args=False)
 
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        return torch.ones_like(predicted) / sigma**2
+
 
 class LogNormalNoise(Noise):
     """Observations are what is predicted times a factor whose logarithm scatters by `sigma`: 0.1 is about 10 %.
@@ -107,6 +114,9 @@ class LogNormalNoise(Noise):
 
     def distribution(self, predicted: torch.Tensor, sigma: Any) -> Distribution:
         return LogNormal(predicted.log(), sigma, validate_args=False)
+
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        return 1 / (predicted * sigma) ** 2
 
 
 class StudentTNoise(Noise):
@@ -121,6 +131,9 @@ class StudentTNoise(Noise):
     def distribution(self, predicted: torch.Tensor, sigma: Any) -> Distribution:
         return StudentT(torch.full_like(predicted, self.df), predicted, sigma, validate_args=False)
 
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        return torch.ones_like(predicted) * (self.df + 1) / (self.df + 3) / sigma**2
+
 
 class PoissonNoise(Noise):
     """Observations are counts, whose mean is what is predicted; it must be positive."""
@@ -130,6 +143,9 @@ class PoissonNoise(Noise):
 
     def distribution(self, predicted: torch.Tensor, sigma: Any) -> Distribution:
         return Poisson(predicted, validate_args=False)
+
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        return 1 / predicted
 
 
 class NegativeBinomialNoise(Noise):
@@ -144,3 +160,6 @@ class NegativeBinomialNoise(Noise):
     def distribution(self, predicted: torch.Tensor, sigma: Any) -> Distribution:
         count = 1 / torch.as_tensor(sigma).to(predicted)
         return NegativeBinomial(count, logits=(predicted / count).log(), validate_args=False)
+
+    def information(self, predicted: torch.Tensor, sigma: Any) -> torch.Tensor:
+        return 1 / (predicted + sigma * predicted**2)

@@ -102,20 +102,37 @@ class Objective:
     ) -> torch.Tensor:
         return torch.stack([_scalar(loss(solver(x.prob, saveat=x.t)), name) for x in chosen]).mean()
 
-    def _of_data(self, chosen: Sequence[Trajectory], predicted: Sequence[Any]) -> torch.Tensor:
-        """Over all observations of all trajectories at once, so that each observation counts the same."""
+    def predictions(self) -> tuple[torch.Tensor, Any]:
+        """What is predicted of the training data, (m,), and the scale of the noise of each, (m,) or None."""
+        chosen = self.split.train
+        p, _, _ = self._observed(chosen, [self.solver(x.prob, saveat=x.t).u for x in chosen])
+        return p, self._scale(chosen, p)
+
+    def _observed(
+        self, chosen: Sequence[Trajectory], predicted: Sequence[Any]
+    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None]]:
+        """Predictions and data of all trajectories as vectors (m,), and the weights of each."""
         seen = [self.observe(u) for u in predicted] if self.observe is not None else predicted
         parts = [x.observed(pytree.tree_leaves(u)) for x, u in zip(chosen, seen, strict=True)]
-        p, d = torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts])
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), [w for _, _, w in parts]
+
+    def _scale(self, chosen: Sequence[Trajectory], like: torch.Tensor) -> torch.Tensor | None:
+        assert isinstance(self.loss, Noise)  # noqa: S101 - for the type checker
+        scales = self.loss.scales(len(chosen[0].data))
+        return None if scales is None else torch.cat([x.spread(scales).to(like) for x in chosen])
+
+    def _of_data(self, chosen: Sequence[Trajectory], predicted: Sequence[Any]) -> torch.Tensor:
+        """Over all observations of all trajectories at once, so that each observation counts the same."""
+        p, d, weights = self._observed(chosen, predicted)
         if isinstance(self.loss, Noise):
-            scales = self.loss.scales(len(chosen[0].data))
-            sigma = None if scales is None else torch.cat([x.spread(scales).to(p) for x in chosen])
-            return _scalar(self.loss(p, d, sigma), "loss")
+            return _scalar(self.loss(p, d, self._scale(chosen, p)), "loss")
         if self.loss is not None:
             return _scalar(self.loss(p, d), "loss")
-        if all(w is None for _, _, w in parts):
+        if all(w is None for w in weights):
             return (p - d).square().mean()
-        w = torch.cat([torch.ones_like(x) if w is None else w for x, _, w in parts])
+        # Those of a trajectory are there for all of its observations, or for none.
+        counts = [sum(int((~torch.isnan(leaf)).sum()) for leaf in x.data) for x in chosen]
+        w = torch.cat([p.new_ones(n) if w is None else w.to(p) for n, w in zip(counts, weights, strict=True)])
         return (w * (p - d).square()).mean()
 
 

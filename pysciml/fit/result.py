@@ -53,6 +53,7 @@ class FitResult:
     split: Split
     options: dict[str, Any]
     _several: bool = False
+    _objective: Any = field(default=None, repr=False)
     _solutions: list[Solution] | None = field(default=None, repr=False)
 
     @property
@@ -130,7 +131,8 @@ def result_of(
     """The FitResult of a `Run` as it stands."""
     best, history = run.best, run.history
     facts = (len(history) - 1, history, run.stopped, run.failures, named, best["values"][: len(named)])
-    return FitResult(best["loss"], best["val_loss"], best["epoch"], *facts, trajectories, split, options, several)
+    data = trajectories, split, options, several, run.objective
+    return FitResult(best["loss"], best["val_loss"], best["epoch"], *facts, *data)
 
 
 def _listed(named: Named) -> str:

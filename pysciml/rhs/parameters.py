@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -126,13 +127,21 @@ def all_finite(values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
     flat = values.ravel()
     # A sum of squares is finite only if all of them are. It is infinite for large values too: then all are looked at.
-    return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
+    with np.errstate(over="ignore", invalid="ignore"):
+        return math.isfinite(flat.dot(flat)) or bool(np.isfinite(flat).all())
 
 
 def leaf_names(tree: Any, root: str) -> list[str]:
     """How a user would write each leaf: `u0`, `u0['prey']`, `u0[1]`."""
     paths, _ = pytree.tree_flatten_with_path(tree)
     return [root + pytree.keystr(path) for path, _ in paths]
+
+
+def entry_names(name: str, shape: Sequence[int]) -> list[str]:
+    """How a user would write each number of a tensor, row by row: `p[0, 1]`; of a scalar its own name."""
+    return [
+        f"{name}[{', '.join(map(str, place))}]" if shape else name for place in itertools.product(*map(range, shape))
+    ]
 
 
 def as_floating(tree: Any, root: str) -> Any:
