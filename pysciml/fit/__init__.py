@@ -13,6 +13,8 @@ from pysciml.fit.noise import Noise as Noise
 from pysciml.fit.noise import PoissonNoise as PoissonNoise
 from pysciml.fit.noise import StudentTNoise as StudentTNoise
 from pysciml.fit.prior import Prior as Prior
+from pysciml.fit.profile_likelihood import Profile as Profile
+from pysciml.fit.profile_likelihood import profile_likelihood as profile_likelihood
 from pysciml.fit.result import FitResult as FitResult
 from pysciml.fit.shooting import MultipleShooting as MultipleShooting
 from pysciml.fit.stage import Stage as Stage
