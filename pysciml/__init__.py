@@ -329,6 +329,7 @@ from pysciml.fit import constrain as constrain
 from pysciml.fit import fisher_information as fisher_information
 from pysciml.fit import fit as fit
 from pysciml.fit import laplace as laplace
+from pysciml.fit import pretrain as pretrain
 from pysciml.fit import profile_likelihood as profile_likelihood
 from pysciml.jumps.solution import JumpEnsembleSolution as JumpEnsembleSolution
 from pysciml.jumps.solution import Jumps as Jumps

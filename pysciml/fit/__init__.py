@@ -12,6 +12,7 @@ from pysciml.fit.noise import NegativeBinomialNoise as NegativeBinomialNoise
 from pysciml.fit.noise import Noise as Noise
 from pysciml.fit.noise import PoissonNoise as PoissonNoise
 from pysciml.fit.noise import StudentTNoise as StudentTNoise
+from pysciml.fit.pretrain import pretrain as pretrain
 from pysciml.fit.prior import Prior as Prior
 from pysciml.fit.profile_likelihood import Profile as Profile
 from pysciml.fit.profile_likelihood import profile_likelihood as profile_likelihood
