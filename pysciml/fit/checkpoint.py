@@ -17,7 +17,7 @@ from pysciml._version import __version__
 from pysciml.errors import InvalidInputError
 from pysciml.fit.trajectory import Trajectory
 
-FORMAT = 1
+FORMAT = 2
 
 
 class Checkpoint:

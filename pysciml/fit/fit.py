@@ -20,7 +20,7 @@ from pysciml.fit.result import FitResult, result_of
 from pysciml.fit.run import Run
 from pysciml.fit.settings import Settings
 from pysciml.fit.shooting import MultipleShooting
-from pysciml.fit.stage import as_stages
+from pysciml.fit.stage import Stage, as_stages
 from pysciml.fit.trajectory import trajectories
 from pysciml.fit.validation import Split, split
 
@@ -127,12 +127,13 @@ def fit(
     _check(prob, data, loss, weights, observe, regularization, shooting, batch_size)
     saving = None if checkpoint is None else Checkpoint(checkpoint, checkpoint_every, resume)
     planned = as_stages(stages, epochs, shooting is not None)
+    _check_horizons(planned, shooting, prob)
     settings = Settings(planned, batch_size, seed, clip, patience, min_delta, max_failures, backoff, callback, saving)
     show = how_to_show(progress)
     every = [] if prob is None else trajectories(prob, data, t, weights, observed=observe is not None)
     parts = split(every, val, observed=observe is not None)
     objective = Objective(parts, loss, observe, regularization, shooting, options)
-    objective.shoots = shooting is not None and settings.stages[0].shooting
+    objective.enter(settings.stages[0])
     named = _fitted(objective, params, [observe, loss])
     objective.parameters = named
     _try_stages(settings, objective, named)
@@ -184,6 +185,18 @@ def _check(prob, data, loss, weights, observe, regularization, shooting, batch_s
             got=f"batch_size={batch_size!r} for one problem",
             fix="pysciml.fit([prob_0, prob_1, ...], [data_0, data_1, ...], t, batch_size=1)",
         )
+
+
+def _check_horizons(stages: Sequence[Stage], shooting: Any, prob: Any) -> None:
+    for stage in stages:
+        if stage.horizon < 1 and (prob is None or (shooting is not None and stage.shooting)):
+            raise InvalidInputError(
+                "a horizon is of times solved straight through: segments, and a loss that solves by itself, have none.",
+                got=repr(stage),
+                fix=f'pysciml.Stage("{stage.name}", {stage.epochs}, shooting=False, horizon={stage.horizon:g})'
+                if shooting is not None
+                else "leave horizon out, and solve shorter times in the loss",
+            )
 
 
 def _fitted(objective: Objective, params: Any, functions: list[Any]) -> parameters.Named:

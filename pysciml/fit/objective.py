@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,6 +15,7 @@ from pysciml.fit.parameters import Named
 from pysciml.fit.prior import Prior
 from pysciml.fit.shooting import MultipleShooting, Segments, cut
 from pysciml.fit.solver import CountingSolver
+from pysciml.fit.stage import Stage
 from pysciml.fit.trajectory import Trajectory
 from pysciml.fit.validation import Split
 
@@ -36,7 +36,18 @@ class Objective:
         self.segments = [cut(x, shooting, observed=observe is not None) for x in split.train] if shooting else []
         self.solver, self._val_solver = CountingSolver(options), CountingSolver(options)
         self.parameters: Named = {}  # set once they are known, for the regularisation
-        self.shoots = shooting is not None
+        self.look(shooting is not None, 1.0)
+
+    def look(self, shoots: bool, horizon: float) -> bool:
+        """Looks at segments or straight through, at this share of the times; returns whether that is another loss."""
+        before = getattr(self, "shoots", None), getattr(self, "horizon", None)
+        self.shoots, self.horizon = shoots, horizon
+        self.train = [_begun(x, horizon) for x in self.split.train]
+        return before != (shoots, horizon)
+
+    def enter(self, stage: Stage) -> bool:
+        """`look` as a stage does."""
+        return self.look(self.shooting is not None and stage.shooting, stage.horizon)
 
     def __call__(self, batch: Sequence[int] | None = None) -> torch.Tensor:
         """The training loss, over all trajectories or those in `batch`.
@@ -45,18 +56,16 @@ class Objective:
             SolveError: a solve failed. InvalidInputError: not a scalar, or of the wrong shape.
         """
         chosen = range(len(self.split.train)) if batch is None else batch
-        value = self._train(
-            [self.split.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else []
-        )
+        value = self._train([self.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else [])
         if self.regularization is not None:
             more = _scalar(self.regularization(self.parameters), "regularization")
             value = value + (more / self.observations if isinstance(self.regularization, Prior) else more)
         return value
 
-    @functools.cached_property
+    @property
     def observations(self) -> int:
-        """How many there are to train on: a prior counts once, and the loss is a mean over these."""
-        return sum(int((~torch.isnan(leaf)).sum()) for x in self.split.train for leaf in x.data)
+        """How many are looked at: a prior counts once, and the loss is a mean over these."""
+        return sum(observed(x) for x in self.train)
 
     def validate(self) -> float:
         """The loss on what is held out: NaN without validation, inf where it cannot be solved."""
@@ -131,9 +140,20 @@ class Objective:
         if all(w is None for w in weights):
             return (p - d).square().mean()
         # Those of a trajectory are there for all of its observations, or for none.
-        counts = [sum(int((~torch.isnan(leaf)).sum()) for leaf in x.data) for x in chosen]
+        counts = map(observed, chosen)
         w = torch.cat([p.new_ones(n) if w is None else w.to(p) for n, w in zip(counts, weights, strict=True)])
         return (w * (p - d).square()).mean()
+
+
+def _begun(x: Trajectory, horizon: float) -> Trajectory:
+    """The first part of a trajectory, two of its times at least."""
+    count = max(min(2, len(x.t)), math.ceil(horizon * len(x.t) - 1e-9))
+    return x if count == len(x.t) else x.take(torch.arange(count, device=x.t.device))
+
+
+def observed(x: Trajectory) -> int:
+    """How many observations a trajectory has."""
+    return sum(int((~torch.isnan(leaf)).sum()) for leaf in x.data)
 
 
 def _scalar(value: Any, name: str) -> torch.Tensor:

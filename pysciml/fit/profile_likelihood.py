@@ -13,6 +13,7 @@ import torch
 
 from pysciml.errors import InvalidInputError
 from pysciml.fit.errors import FitError
+from pysciml.fit.objective import observed
 from pysciml.fit.parameters import holding
 from pysciml.fit.progress import Silence
 from pysciml.fit.run import Run
@@ -96,14 +97,14 @@ def profile_likelihood(
     if grid.size == 0 or not np.isfinite(grid).all():
         raise InvalidInputError("the values of a profile must be finite numbers.", got=f"{values!r:.60}",
                                 fix=f"values=[{0.5 * best:g}, {2 * best:g}]")  # fmt: skip
-    held = _Held(result, tensor, index, epochs)
+    held, count = _Held(result, tensor, index, epochs), sum(map(observed, result.split.train))
     least = held.at(best, result.values)[0]
     found = {best: least}
     for side in (grid[grid >= best], grid[grid < best][::-1]):
         start = result.values
         for value in side:
             found[float(value)], start = held.at(float(value), start)
-    deviance = 2 * result._objective.observations * (np.array([found[float(v)] for v in grid]) - least)
+    deviance = 2 * count * (np.array([found[float(v)] for v in grid]) - least)
     from scipy.stats import chi2  # here: importing pysciml shall not import SciPy
 
     limit = float(chi2.ppf(confidence, 1))
@@ -124,7 +125,7 @@ class _Held:
         x = named[self.tensor]
         begin = [v.clone() for v in start]
         begin[list(named).index(self.tensor)].reshape(-1)[self.index] = value
-        shoots, objective.shoots = objective.shoots, False
+        before = objective.shoots, objective.horizon
         try:
             with holding(list(named.values()), begin), _without_gradient(x, self.index):
                 run = Run(objective, named, self.settings, Silence(), lambda run: run.best, {})
@@ -133,7 +134,7 @@ class _Held:
         except FitError:
             return math.nan, start
         finally:
-            objective.shoots = shoots
+            objective.look(*before)
 
 
 @contextlib.contextmanager

@@ -109,14 +109,14 @@ class Run:
         total = sum(stage.epochs for stage in self.settings.stages)
         if content is None:
             self.show.start(total, 0)
-            self.objective.shoots = self.objective.shooting is not None and self.stage.shooting
+            self.objective.enter(self.stage)
             self._first_look()
             return
         self.history, self.best, self.failures = History(**content["history"]), content["best"], content["failures"]
         self.show.start(total, len(self.history) - 1)
         self.saved = content["state"]
         self.index, self.epoch, self.reason = (self.saved[name] for name in ("index", "epoch", "reason"))
-        self.objective.shoots = self.saved["shoots"]
+        self.objective.look(self.saved["shoots"], self.saved["horizon"])
         self._build()
         self._restore()
 
@@ -147,8 +147,7 @@ class Run:
 
     def _enter(self) -> None:
         """Starts the present stage from the best values so far."""
-        shoots = self.objective.shooting is not None and self.stage.shooting
-        changed, self.objective.shoots = shoots != self.objective.shoots, shoots
+        changed = self.objective.enter(self.stage)
         if self.index > 0:
             put(self.tensors, self.best["values"])
             try:
@@ -162,7 +161,7 @@ class Run:
                 self.stopped = "solve failed"
                 return
         if changed and not self.objective.split.validates:
-            self._keep_best(self.at.loss, float("nan"))  # losses with and without jumps cannot be compared
+            self._keep_best(self.at.loss, float("nan"))  # losses with jumps or of other times cannot be compared
         self.stale, self.quiet, self.anchor = 0, 0, self._monitor(self.best["loss"], self.best["val_loss"])
         self.scale = 1.0 / abs(self.at.loss) if abs(self.at.loss) > 1e-200 else 1.0
         self._build()
@@ -276,7 +275,8 @@ class Run:
     def _capture(self) -> None:
         self.saved = {
             "index": self.index, "epoch": self.epoch, "reason": self.reason, "count": len(self.history),
-            "shoots": self.objective.shoots, "values": values_of(self.tensors), "loss": self.at.loss,
+            "shoots": self.objective.shoots, "horizon": self.objective.horizon,
+            "values": values_of(self.tensors), "loss": self.at.loss,
             "gradients": self.at.gradients, "optimizer": copy.deepcopy(self.optimizer.state_dict()),
             "scheduler": copy.deepcopy(self.scheduler.state_dict()) if self.scheduler else None,
             "stale": self.stale, "anchor": self.anchor, "quiet": self.quiet, "scale": self.scale,

@@ -29,6 +29,8 @@ class Stage:
         epochs: how many. For L-BFGS an epoch is one iteration with its line search.
         scheduler: a function from the optimizer to a `torch.optim.lr_scheduler`, stepped after every epoch.
         shooting: False solves straight through in this stage where the fit uses `MultipleShooting`.
+        horizon: the share of the training times that this stage looks at, from the first one on; stages of growing
+            horizons come to fits that one of the whole span misses.
         tolerance: for L-BFGS and its like: the stage ends once three epochs in a row lower the loss by less than this
             part of it.
         options: passed to the optimizer: `lr`, `weight_decay`, ... `lr` is 0.01 unless given, and 1 for L-BFGS, which
@@ -44,7 +46,7 @@ class Stage:
     """
 
     def __init__(self, optimizer: Any = "Adam", epochs: int = 300, *, scheduler: Callable | None = None,
-                 shooting: bool = True, tolerance: float = 1e-8, **options: Any):  # fmt: skip
+                 shooting: bool = True, horizon: float = 1.0, tolerance: float = 1e-8, **options: Any):  # fmt: skip
         if isinstance(epochs, bool) or not isinstance(epochs, int) or epochs < 0:
             raise InvalidInputError(
                 "the epochs of a stage must be a whole number, 0 or more.", got=f"epochs={epochs!r}", fix=_FIX
@@ -53,6 +55,9 @@ class Stage:
             raise InvalidInputError(
                 "tolerance must not be negative.", got=f"tolerance={tolerance!r}", fix="tolerance=1e-8"
             )
+        if not (isinstance(horizon, (int, float)) and 0 < horizon <= 1):
+            raise InvalidInputError("horizon must be a share of the times, above 0 and up to 1.",
+                                    got=f"horizon={horizon!r}", fix="horizon=0.5")  # fmt: skip
         if scheduler is not None and not callable(scheduler):
             raise InvalidInputError(
                 "scheduler must be a function of the optimizer.",
@@ -61,7 +66,7 @@ class Stage:
             )
         self.optimizer = _by_name(optimizer) if isinstance(optimizer, str) else optimizer
         self.epochs, self.scheduler, self.shooting, self.tolerance = epochs, scheduler, shooting, tolerance
-        self.options = options
+        self.horizon, self.options = float(horizon), options
         self._check_optimizer()
 
     @property
@@ -116,6 +121,7 @@ class Stage:
     def __repr__(self) -> str:
         options = [f"{name}={value!r}" for name, value in self.options.items()]
         options += ["shooting=False"] * (not self.shooting) + ["scheduler=..."] * (self.scheduler is not None)
+        options += [f"horizon={self.horizon:g}"] * (self.horizon < 1)
         return f"Stage({', '.join([repr(self.name), str(self.epochs), *options])})"
 
 
@@ -143,8 +149,8 @@ def as_stages(spec: Any, epochs: Any, shooting: bool) -> tuple[Stage, ...]:
             got=f"{len(counts)} for {len(stages)} stages",
             fix=f"epochs=({', '.join(str(s.epochs) for s in stages)})",
         )
-    return tuple(Stage(s.optimizer, n, scheduler=s.scheduler, shooting=s.shooting, tolerance=s.tolerance, **s.options)
-                 for s, n in zip(stages, counts, strict=True))  # fmt: skip
+    return tuple(Stage(s.optimizer, n, scheduler=s.scheduler, shooting=s.shooting, horizon=s.horizon,
+                       tolerance=s.tolerance, **s.options) for s, n in zip(stages, counts, strict=True))  # fmt: skip
 
 
 def needs_closure(optimizer: torch.optim.Optimizer) -> bool:
