@@ -46,7 +46,16 @@ def test_the_loss_of_a_stage_is_that_of_its_times():
     w = parameter(0.9)
     history = []
     stages = [ps.Stage("SGD", 1, lr=1e-14, horizon=0.25), ps.Stage("SGD", 1, lr=1e-14)]
-    ps.fit(oscillator(w), observed(), T, stages=stages, progress="off", callback=lambda h: history.append(h.loss[-1]), reltol=1e-9, abstol=1e-9)  # fmt: skip
+    ps.fit(
+        oscillator(w),
+        observed(),
+        T,
+        stages=stages,
+        progress="off",
+        callback=lambda h: history.append(h.loss[-1]),
+        reltol=1e-9,
+        abstol=1e-9,
+    )
     rest = torch.stack([torch.cos(0.9 * T), -0.9 * torch.sin(0.9 * T)], dim=1) - observed()
     assert history[0] == pytest.approx(rest[: math.ceil(0.25 * 121)].square().mean().item(), rel=1e-5)
     assert history[1] == pytest.approx(rest.square().mean().item(), rel=1e-5)
