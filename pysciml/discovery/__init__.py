@@ -2,4 +2,5 @@
 
 from pysciml.discovery.law import Candidate as Candidate
 from pysciml.discovery.law import Law as Law
+from pysciml.discovery.module import LawModule as LawModule
 from pysciml.discovery.search import discover as discover

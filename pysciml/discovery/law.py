@@ -5,10 +5,13 @@ from __future__ import annotations
 import html
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 
 from pysciml.discovery.library import Library
+from pysciml.discovery.module import LawModule
+from pysciml.discovery.symbolic import expressions, latex
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,32 @@ class Law:
             f"{name} = {_sum(self.terms, row)}"
             for name, row in zip(self.targets, self.coefficients.tolist(), strict=True)
         ]
+
+    def sympy(self, digits: int | None = None) -> dict[str, Any]:
+        """The law as SymPy expressions of the states' names, by target; coefficients to `digits`, or as they are.
+
+        Raises:
+            UnsupportedError: a term whose name is no formula of what it computes.
+        """
+        return expressions(self, digits)
+
+    def latex(self, digits: int = 4) -> str:
+        """The equations in LaTeX. Raises as `sympy`."""
+        return latex(self, digits)
+
+    def module(self, dtype: torch.dtype = torch.float64) -> LawModule:
+        r"""The law as a torch module whose coefficients can be fitted, to stand in f where the network stood.
+
+        Example:
+            >>> import torch
+            >>> from pysciml.discovery import discover
+            >>> x = torch.linspace(0.5, 2, 60, dtype=torch.float64)[:, None]
+            >>> law = discover(x, 0.3 * x - 0.2 * x**2, names=("x",), targets=("dx/dt",), bootstraps=5)
+            >>> f = law.module()
+            >>> f.names, f(x).shape, law.latex(2)
+            (['dx/dt: x', 'dx/dt: x²'], torch.Size([60, 1]), '\\frac{dx}{dt} = - 0.2 x^{2} + 0.3 x')
+        """
+        return LawModule(self, dtype)
 
     def kept(self, target: int | str) -> list[str]:
         """The terms in one target's formula."""
