@@ -313,6 +313,7 @@ from pysciml.errors import TraceError as TraceError
 from pysciml.errors import UnsupportedError as UnsupportedError
 from pysciml.errors import WorkerError as WorkerError
 from pysciml.fit import Bounded as Bounded
+from pysciml.fit import FitEnsemble as FitEnsemble
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
 from pysciml.fit import GaussianNoise as GaussianNoise
@@ -328,6 +329,7 @@ from pysciml.fit import StudentTNoise as StudentTNoise
 from pysciml.fit import constrain as constrain
 from pysciml.fit import fisher_information as fisher_information
 from pysciml.fit import fit as fit
+from pysciml.fit import fit_many as fit_many
 from pysciml.fit import laplace as laplace
 from pysciml.fit import pretrain as pretrain
 from pysciml.fit import profile_likelihood as profile_likelihood

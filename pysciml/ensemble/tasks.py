@@ -91,7 +91,7 @@ class WorkerTraceback(Exception):  # noqa: N818 - it is no error of its own, but
 
 def forward(job: bytes, share: bytes) -> bytes:
     """Solves a share: a pickled `Solved`, or `Raised`."""
-    return _told(_forward, job, share)
+    return told(_forward, job, share)
 
 
 def backward(job: bytes, share: bytes) -> bytes:
@@ -99,7 +99,7 @@ def backward(job: bytes, share: bytes) -> bytes:
 
     A pickled list of them, or `Raised`.
     """
-    return _told(_backward, job, share)
+    return told(_backward, job, share)
 
 
 def result(answer: bytes) -> Any:
@@ -110,7 +110,8 @@ def result(answer: bytes) -> Any:
     return found
 
 
-def _told(task: Callable, job: bytes, share: bytes) -> bytes:
+def told(task: Callable, job: bytes, share: bytes) -> bytes:
+    """What a task returns, or what it raises, as bytes; one at a time in a process."""
     with _ONE_AT_A_TIME:
         try:
             return pickle.dumps(task(job, share))

@@ -6,6 +6,8 @@ from pysciml.fit.constraints import constrain as constrain
 from pysciml.fit.errors import FitError as FitError
 from pysciml.fit.fit import fit as fit
 from pysciml.fit.history import History as History
+from pysciml.fit.many import FitEnsemble as FitEnsemble
+from pysciml.fit.many import fit_many as fit_many
 from pysciml.fit.noise import GaussianNoise as GaussianNoise
 from pysciml.fit.noise import LogNormalNoise as LogNormalNoise
 from pysciml.fit.noise import NegativeBinomialNoise as NegativeBinomialNoise
