@@ -317,6 +317,8 @@ from pysciml.fit import FitEnsemble as FitEnsemble
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
 from pysciml.fit import GaussianNoise as GaussianNoise
+from pysciml.fit import Information as Information
+from pysciml.fit import Laplace as Laplace
 from pysciml.fit import LogNormalNoise as LogNormalNoise
 from pysciml.fit import MultipleShooting as MultipleShooting
 from pysciml.fit import NegativeBinomialNoise as NegativeBinomialNoise
@@ -324,6 +326,7 @@ from pysciml.fit import Noise as Noise
 from pysciml.fit import PoissonNoise as PoissonNoise
 from pysciml.fit import Positive as Positive
 from pysciml.fit import Prior as Prior
+from pysciml.fit import Profile as Profile
 from pysciml.fit import Stage as Stage
 from pysciml.fit import StudentTNoise as StudentTNoise
 from pysciml.fit import constrain as constrain

@@ -147,3 +147,70 @@ def test_without_matplotlib_the_error_names_the_extra(monkeypatch):
 def test_a_loss_that_is_not_positive_is_drawn_on_a_plain_scale():
     history = History(stage=["", "Adam"], loss=[1.0, -1.0], val_loss=[math.nan] * 2)
     assert plot.plot_history(history).get_yscale() == "linear"
+
+
+def many(val=None):
+    t = torch.linspace(0, 2, 11, dtype=torch.float64)
+
+    def make(seed):
+        k = (0.5 + torch.rand((), dtype=torch.float64)).requires_grad_()
+        prob = ps.ODEProblem(lambda t, u: -k * u, torch.ones(2, dtype=torch.float64), (0.0, 2.0))
+        return {"prob": prob, "data": torch.exp(-t)[:, None].repeat(1, 2), "t": t, "val": val}
+
+    return ps.fit_many(make, 4, epochs=(0, 1), progress="off")
+
+
+def test_a_fan_has_bands_the_best_fit_and_the_data_with_what_was_held_out_shaded():
+    fits = many(val=0.3)
+    ax = plot.plot_fan(fits, components=(1,), names=("second",), points=50)
+    assert len([x for x in ax.collections if x.get_label() == "_band"]) == 2
+    (line,) = visible(ax)
+    assert line.get_label() == "second"
+    best = fits.predict(torch.linspace(0, 2, 50, dtype=torch.float64))[0, :, 1]
+    assert line.get_ydata() == pytest.approx(best.numpy())
+    dots = {line.get_label(): len(line.get_xdata()) for line in ax.lines if line.get_marker() == "o"}
+    assert dots == {"_data": 8, "_held out": 3}
+    assert [text.get_text() for text in ax.texts] == ["held out"]
+    assert len(plot.plot_fan(many()).texts) == 0
+
+
+def test_the_steps_are_those_of_the_solver():
+    prob = ps.ODEProblem(lambda t, u: -u, torch.ones(1, dtype=torch.float64), (0.0, 3.0))
+    sol = ps.solve(prob, ps.DP5(), save_everystep=True)
+    ax = plot.plot_steps(sol)
+    assert ax.lines[1].get_ydata() == pytest.approx(sol.t.diff().numpy())
+    assert (ax.get_xscale(), ax.get_yscale()) == ("linear", "log")
+    with pytest.raises(ps.InvalidInputError, match="save_everystep=True"):
+        plot.plot_steps(ps.solve(prob))
+
+
+def test_a_term_is_dashed_where_no_state_was_visited():
+    states = torch.stack([torch.linspace(1, 3, 20), torch.linspace(5, 6, 20)], dim=1).double()
+    ax = plot.plot_term(lambda u: u[:, :1] * u[:, 1:], states, names=("x",), truth=lambda u: u[:, 0], ylabel="rate")
+    (line,) = (x for x in ax.lines if x.get_label() == "learned")
+    x, y = map(torch.as_tensor, line.get_data())
+    assert 1 <= float(x.min()) < 1.02
+    assert 2.98 < float(x.max()) <= 3
+    torch.testing.assert_close(y, x * states[:, 1].median())
+    assert len([x for x in ax.lines if x.get_label() == "_beyond"]) == 2
+    assert len(next(x for x in ax.lines if x.get_label() == "_visited").get_xdata()) == 20
+    colours = plot.plot_term(lambda u: u[:, 0], states, inputs=(0, 1))
+    assert (colours.get_xlabel(), colours.get_ylabel()) == ("u[0]", "u[1]")
+    assert len(colours.figure.axes) == 2
+    for wrong in ((0, 1, 2), (2,)):
+        with pytest.raises(ps.InvalidInputError, match="one state or two"):
+            plot.plot_term(lambda u: u[:, 0], states, inputs=wrong)
+
+
+def test_a_profile_shows_its_interval_and_limit():
+    import numpy as np
+
+    values = np.linspace(-2, 2, 9)
+    profile = ps.Profile("k", 0.0, values, values**2 * 4, 0.95, -0.98, math.inf)
+    ax = plot.plot_profile(profile)
+    (limit,) = (x for x in ax.lines if x.get_label() == "_limit")
+    assert limit.get_ydata()[0] == pytest.approx(3.8415, abs=1e-4)
+    (interval,) = (x for x in ax.patches if x.get_label() == "_interval")
+    assert interval.get_x() == pytest.approx(-0.98)
+    assert interval.get_x() + interval.get_width() == pytest.approx(2.0)  # open: up to the last value
+    assert ax.get_xlabel() == "k"
