@@ -34,7 +34,7 @@ LAYERS = (
     {"odeint", "sdeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
     {"pysciml"},
-    {"de"},
+    {"de", "sklearn"},
     {"demo"},
     {"__main__"},
 )

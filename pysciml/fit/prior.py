@@ -26,7 +26,8 @@ class Prior:
     Example:
         >>> import torch, pysciml as ps
         >>> prior = ps.Prior({"k": torch.distributions.Normal(1.0, 0.1)})
-        >>> prior({"k": torch.tensor([1.0, 1.1])}).item() - prior({"k": torch.tensor([1.0, 1.0])}).item()  # one sigma
+        >>> off, near = (prior({"k": torch.tensor([1.0, x])}).item() for x in (1.1, 1.0))
+        >>> round(off - near, 3)  # of one sigma
         0.5
     """
 

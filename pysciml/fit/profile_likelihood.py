@@ -85,8 +85,9 @@ def profile_likelihood(
         >>> t = torch.linspace(0, 2, 9, dtype=torch.float64)
         >>> noise = ps.GaussianNoise(0.1)
         >>> result = ps.fit(prob, torch.exp(-t)[:, None], t, loss=noise, stages=("LBFGS", 20), progress="off")
-        >>> ps.profile_likelihood(result, "k", points=9)
-        Profile(k = 1, 95% interval [0.8013, 1.243], 9 values)
+        >>> found = ps.profile_likelihood(result, "k", points=9)
+        >>> round(found.low, 2), round(found.high, 2), found.identifiable
+        (0.81, 1.25, True)
     """
     _check(result, "a profile likelihood")
     tensor, index = _entry(result, name)
