@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 
 # No `if __name__ == "__main__"`: workers do not run it.
 SCRIPT = """
-import sys, torch, pysciml as ps
+import signal, sys, torch, pysciml as ps
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 print("begins", flush=True)
 D = torch.float64
 k = torch.tensor(1.0, dtype=D, requires_grad=True)

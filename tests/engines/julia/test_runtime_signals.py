@@ -15,7 +15,8 @@ pytestmark = [pytest.mark.julia, pytest.mark.skipif(sys.platform == "win32", rea
 LATENCY = 3.0  # seconds; 0.001 to 0.12 were measured on a machine with nothing else to do
 
 SOLVES = """
-import threading, time
+import signal, threading, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs start without it
 import torch
 import problems
 import pysciml as ps
