@@ -313,6 +313,7 @@ from pysciml.errors import TraceError as TraceError
 from pysciml.errors import UnsupportedError as UnsupportedError
 from pysciml.errors import WorkerError as WorkerError
 from pysciml.fit import Bounded as Bounded
+from pysciml.fit import Comparison as Comparison
 from pysciml.fit import FitEnsemble as FitEnsemble
 from pysciml.fit import FitError as FitError
 from pysciml.fit import FitResult as FitResult
@@ -329,6 +330,7 @@ from pysciml.fit import Prior as Prior
 from pysciml.fit import Profile as Profile
 from pysciml.fit import Stage as Stage
 from pysciml.fit import StudentTNoise as StudentTNoise
+from pysciml.fit import compare as compare
 from pysciml.fit import constrain as constrain
 from pysciml.fit import fisher_information as fisher_information
 from pysciml.fit import fit as fit

@@ -1,5 +1,7 @@
 """Fitting parameters, initial states and networks inside differential equations to data."""
 
+from pysciml.fit.compare import Comparison as Comparison
+from pysciml.fit.compare import compare as compare
 from pysciml.fit.constraints import Bounded as Bounded
 from pysciml.fit.constraints import Positive as Positive
 from pysciml.fit.constraints import constrain as constrain
