@@ -137,4 +137,4 @@ def test_an_error_that_cannot_cross_comes_as_its_text():
         raise Odd(1, 2)
 
     with pytest.raises(RuntimeError, match="Odd: 1 and 2"):
-        tasks.result(tasks._told(task, b"", b""))
+        tasks.result(tasks.told(task, b"", b""))
