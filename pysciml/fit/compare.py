@@ -105,16 +105,14 @@ def compare(results: Mapping[str, FitResult]) -> Comparison:
 
 
 def _row(name: str, result: FitResult) -> Row:
-    objective, regularization = result._objective, result._objective.regularization
+    objective = result._objective
     count, size = sum(map(observed, result.split.train)), sum(x.numel() for x in result.parameters.values())
     before = objective.shoots, objective.horizon
     try:
         objective.look(False, 1.0)
-        objective.regularization = None
         with holding(list(result.parameters.values()), result.values), torch.no_grad():
-            loss, val_loss = float(objective()), objective.validate()
+            loss, val_loss = float(objective.unregularized()), objective.validate()
     finally:
-        objective.regularization = regularization
         objective.look(*before)
     likely = 2 * count * loss if isinstance(objective.loss, Noise) else math.nan
     return Row(name, size, count, loss, val_loss, likely + 2 * size, likely + size * math.log(count))

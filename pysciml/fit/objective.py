@@ -43,6 +43,7 @@ class Objective:
         before = getattr(self, "shoots", None), getattr(self, "horizon", None)
         self.shoots, self.horizon = shoots, horizon
         self.train = [_begun(x, horizon) for x in self.split.train]
+        self.observations = sum(map(observed, self.train))  # a prior counts once, and the loss is a mean over these
         return before != (shoots, horizon)
 
     def enter(self, stage: Stage) -> bool:
@@ -55,17 +56,16 @@ class Objective:
         Raises:
             SolveError: a solve failed. InvalidInputError: not a scalar, or of the wrong shape.
         """
-        chosen = range(len(self.split.train)) if batch is None else batch
-        value = self._train([self.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else [])
+        value = self.unregularized(batch)
         if self.regularization is not None:
             more = _scalar(self.regularization(self.parameters), "regularization")
             value = value + (more / self.observations if isinstance(self.regularization, Prior) else more)
         return value
 
-    @property
-    def observations(self) -> int:
-        """How many are looked at: a prior counts once, and the loss is a mean over these."""
-        return sum(observed(x) for x in self.train)
+    def unregularized(self, batch: Sequence[int] | None = None) -> torch.Tensor:
+        """The training loss without what `regularization` adds."""
+        chosen = range(len(self.split.train)) if batch is None else batch
+        return self._train([self.train[i] for i in chosen], [self.segments[i] for i in chosen] if self.shoots else [])
 
     def validate(self) -> float:
         """The loss on what is held out: NaN without validation, inf where it cannot be solved."""
@@ -119,11 +119,13 @@ class Objective:
 
     def _observed(
         self, chosen: Sequence[Trajectory], predicted: Sequence[Any]
-    ) -> tuple[torch.Tensor, torch.Tensor, list[torch.Tensor | None]]:
-        """Predictions and data of all trajectories as vectors (m,), and the weights of each."""
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None]:
+        """Predictions, data and weights, if there are any, of all trajectories as vectors (m,)."""
         seen = [self.observe(u) for u in predicted] if self.observe is not None else predicted
         parts = [x.observed(pytree.tree_leaves(u)) for x, u in zip(chosen, seen, strict=True)]
-        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), [w for _, _, w in parts]
+        weighed = any(w is not None for _, _, w in parts)
+        weights = torch.cat([torch.ones_like(x) if w is None else w for x, _, w in parts]) if weighed else None
+        return torch.cat([part[0] for part in parts]), torch.cat([part[1] for part in parts]), weights
 
     def _scale(self, chosen: Sequence[Trajectory], like: torch.Tensor) -> torch.Tensor | None:
         assert isinstance(self.loss, Noise)  # noqa: S101 - for the type checker
@@ -137,12 +139,8 @@ class Objective:
             return _scalar(self.loss(p, d, self._scale(chosen, p)), "loss")
         if self.loss is not None:
             return _scalar(self.loss(p, d), "loss")
-        if all(w is None for w in weights):
-            return (p - d).square().mean()
-        # Those of a trajectory are there for all of its observations, or for none.
-        counts = map(observed, chosen)
-        w = torch.cat([p.new_ones(n) if w is None else w.to(p) for n, w in zip(counts, weights, strict=True)])
-        return (w * (p - d).square()).mean()
+        squares = (p - d).square()
+        return (squares if weights is None else weights * squares).mean()
 
 
 def _begun(x: Trajectory, horizon: float) -> Trajectory:

@@ -19,7 +19,7 @@ from pysciml.fit.progress import Silence
 from pysciml.fit.run import Run
 from pysciml.fit.settings import Settings
 from pysciml.fit.stage import Stage
-from pysciml.fit.uncertainty import _check, fisher_information
+from pysciml.fit.uncertainty import check_likelihood, fisher_information
 from pysciml.rhs.parameters import entry_names
 
 
@@ -42,6 +42,11 @@ class Profile:
     confidence: float
     low: float
     high: float
+
+    @property
+    def limit(self) -> float:
+        """The deviance at the ends of the interval."""
+        return limit_of(self.confidence)
 
     @property
     def identifiable(self) -> bool:
@@ -89,7 +94,7 @@ def profile_likelihood(
         >>> round(found.low, 2), round(found.high, 2), found.identifiable
         (0.81, 1.25, True)
     """
-    _check(result, "a profile likelihood")
+    check_likelihood(result, "a profile likelihood")
     tensor, index = _entry(result, name)
     best = float(result.values[list(result.parameters).index(tensor)].reshape(-1)[index])
     if not 0 < confidence < 1:
@@ -106,11 +111,16 @@ def profile_likelihood(
         for value in side:
             found[float(value)], start = held.at(float(value), start)
     deviance = 2 * count * (np.array([found[float(v)] for v in grid]) - least)
-    from scipy.stats import chi2  # here: importing pysciml shall not import SciPy
-
-    limit = float(chi2.ppf(confidence, 1))
+    limit = limit_of(confidence)
     low, high = (_crossing(best, grid, deviance, limit, sign) for sign in (-1, 1))
     return Profile(name, best, grid, deviance, confidence, low, high)
+
+
+def limit_of(confidence: float) -> float:
+    """The quantile of chi squared, with one degree of freedom."""
+    from scipy.stats import chi2  # here: importing pysciml shall not import SciPy
+
+    return float(chi2.ppf(confidence, 1))
 
 
 class _Held:

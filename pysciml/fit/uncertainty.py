@@ -140,7 +140,7 @@ def fisher_information(result: Any) -> Information:
         >>> ps.fisher_information(result).identifiable  # of a product, neither factor
         False
     """
-    _check(result, "Fisher's information")
+    check_likelihood(result, "Fisher's information")
     named = _own(result)
     with holding(list(result.parameters.values()), result.values):
         predicted, sigma = result._objective.predictions()
@@ -180,7 +180,8 @@ def laplace(result: Any) -> Laplace:
     return Laplace(names, values, matrix + more, information.tensors)
 
 
-def _check(result: Any, what: str) -> None:
+def check_likelihood(result: Any, what: str) -> None:
+    """Raises `InvalidInputError` where a fit was not of a likelihood, with a prior or none."""
     objective = getattr(result, "_objective", None)
     if objective is None or not isinstance(objective.loss, Noise):
         raise InvalidInputError(

@@ -20,10 +20,8 @@ def plot_profile(profile: Any, ax: Axes | None = None, *, xlabel: str | None = N
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    from scipy.stats import chi2  # here: importing pysciml shall not import SciPy
-
     ax = axes_of(ax, (5.0, 3.6))
-    limit = float(chi2.ppf(profile.confidence, 1))
+    limit = profile.limit
     low, high = (x if math.isfinite(x) else end for x, end in
                  ((profile.low, profile.values[0]), (profile.high, profile.values[-1])))  # fmt: skip
     ax.axvspan(low, high, color=COLORS[0], alpha=0.12, linewidth=0, label="_interval")
