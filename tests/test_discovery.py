@@ -115,6 +115,12 @@ def test_the_threshold_is_a_share_of_the_target_whatever_the_units():
     assert discover(x, effect(x), threshold=1.0).equations[1] == "b = 0"
 
 
+def test_a_target_that_is_zero_has_an_empty_law():
+    x = visited()
+    law = discover(x, torch.stack([torch.zeros(len(x)), effect(x)[:, 0]], dim=1))
+    assert law.equations == ["a = 0", "b = -0.4 x y"]
+
+
 def test_a_library_may_be_functions_or_pysindys_own():
     x = visited()
     y = torch.sin(x[:, 0]) * 0.7

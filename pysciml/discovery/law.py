@@ -19,7 +19,8 @@ class Candidate:
     """One model on the path from many terms to few.
 
     Attributes:
-        threshold: the least contribution of a term, relative to the target. terms: the terms kept. r2: on all samples.
+        threshold: the least contribution of a term, relative to the target; NaN of an optimizer with its own.
+        terms: the terms kept. r2: on all samples.
         error, error_se: cross-validated mean squared error over the target's mean square, and its standard error.
     """
 
@@ -39,7 +40,8 @@ class Law:
         coefficients: (targets, terms), zero where a term is left out.
         inclusion: (targets, terms) share of the resampled fits that kept the term. low, high: (targets, terms)
             percentile interval of the coefficient over them, those that dropped the term counted as zero.
-        r2: (targets,) share of each target's variance the law explains. thresholds: chosen, one a target.
+        r2: (targets,) share of each target's variance the law explains. thresholds: chosen, one a target; NaN of an
+            optimizer with its own.
         path: for each target the models compared, from many terms to few.
         confidence: of the intervals. samples: the resampled coefficients, (resamples, targets, terms).
         resampled: what was resampled, in words.
@@ -85,6 +87,8 @@ class Law:
 
     def module(self, dtype: torch.dtype = torch.float64) -> LawModule:
         r"""The law as a torch module whose coefficients can be fitted, to stand in f where the network stood.
+
+        Each coefficient is free: what an optimizer's constraints tied together is not tied in a later fit.
 
         Example:
             >>> import torch

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from pysciml.discovery.from_pysindy import from_pysindy
+from pysciml.discovery.terms import Functions, Monomials
 from pysciml.errors import InvalidInputError, MissingExtraError
 
 _SUPERSCRIPTS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -24,7 +26,16 @@ class Library:
     def pick(self, chosen: Sequence[int]) -> Library:
         """The library of some of these terms."""
         index = list(chosen)
-        return Library(tuple(self.terms[i] for i in index), lambda x: self.evaluate(x)[..., index])
+        return Library(tuple(self.terms[i] for i in index), _Picked(self.evaluate, index))
+
+
+@dataclass(frozen=True, eq=False)
+class _Picked:
+    evaluate: Callable[[torch.Tensor], torch.Tensor]
+    index: list[int]
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return self.evaluate(x)[..., self.index]
 
 
 def pysindy() -> Any:
@@ -50,9 +61,10 @@ def make_library(library: Any, example: torch.Tensor, names: Sequence[str], excl
     if isinstance(library, int) and not isinstance(library, bool) and library >= 1:
         made = polynomials(library, names)
     elif isinstance(library, Mapping) and library and all(callable(f) for f in library.values()):
-        made = functions(library)
+        made = Library(tuple(library), Functions(tuple(library.values())))
     elif hasattr(library, "transform") and hasattr(library, "get_feature_names"):
-        made = from_pysindy(library, example, names)
+        pysindy()
+        made = Library(*from_pysindy(library, example, names))
     else:
         raise InvalidInputError(
             "library must say which terms a law may have.",
@@ -71,20 +83,7 @@ def make_library(library: Any, example: torch.Tensor, names: Sequence[str], excl
 def polynomials(degree: int, names: Sequence[str]) -> Library:
     """All monomials up to a degree, the constant first; the exponents are those of pysindy's PolynomialLibrary."""
     powers = pysindy().PolynomialLibrary(degree=degree).fit(np.zeros((1, len(names)))).powers_.tolist()
-
-    def evaluate(x: torch.Tensor) -> torch.Tensor:
-        columns = [_monomial(x, row) for row in powers]
-        return torch.stack(columns, dim=-1)
-
-    return Library(tuple(_monomial_name(names, row) for row in powers), evaluate)
-
-
-def _monomial(x: torch.Tensor, powers: Sequence[int]) -> torch.Tensor:
-    value = torch.ones_like(x[..., 0])
-    for j, power in enumerate(powers):
-        for _ in range(power):
-            value = value * x[..., j]
-    return value
+    return Library(tuple(_monomial_name(names, row) for row in powers), Monomials(powers))
 
 
 def _monomial_name(names: Sequence[str], powers: Sequence[int]) -> str:
@@ -92,20 +91,3 @@ def _monomial_name(names: Sequence[str], powers: Sequence[int]) -> str:
         name + (str(p).translate(_SUPERSCRIPTS) if p > 1 else "") for name, p in zip(names, powers, strict=True) if p
     )
     return " ".join(raised) or "1"
-
-
-def functions(table: Mapping[str, Callable]) -> Library:
-    """Any functions of the states, `{"x y": lambda x, y: x * y}`; each gets one tensor per state."""
-    return Library(tuple(table), lambda x: torch.stack([f(*x.unbind(-1)) for f in table.values()], dim=-1))
-
-
-def from_pysindy(library: Any, example: torch.Tensor, names: Sequence[str]) -> Library:
-    """pysindy's own library: its values come from NumPy, so a law made of it cannot be differentiated or compiled."""
-    pysindy()
-    fitted = library.fit(example.detach().numpy())
-
-    def evaluate(x: torch.Tensor) -> torch.Tensor:
-        flat = fitted.transform(x.detach().reshape(-1, x.shape[-1]).numpy())
-        return torch.as_tensor(flat, dtype=x.dtype).reshape(*x.shape[:-1], -1)
-
-    return Library(tuple(fitted.get_feature_names(list(names))), evaluate)

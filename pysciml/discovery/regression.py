@@ -84,7 +84,7 @@ def cross_validate(groups: Sequence[Samples], kept: np.ndarray) -> tuple[float, 
 
     Samples in a group hang together: a refit of one model, or a stretch of one trajectory.
     """
-    unit = pool(groups).sizes[1] ** 2
+    unit = max(pool(groups).sizes[1] ** 2, _TINY)
     errors = []
     for i, left_out in enumerate(groups):
         coefficients = least_squares(pool([*groups[:i], *groups[i + 1 :]]), kept)
@@ -100,7 +100,11 @@ def stretches(theta: np.ndarray, y: np.ndarray, count: int) -> list[Samples]:
 
 def resample(theta: np.ndarray, y: np.ndarray, block: int, rng: np.random.Generator) -> Samples:
     """A moving-block bootstrap sample: stretches of `block` neighbours, drawn with replacement, of the same length."""
-    n = len(y)
-    starts = rng.integers(0, n - block + 1, size=math.ceil(n / block))
-    rows = (starts[:, None] + np.arange(block)).ravel()[:n]
+    rows = block_rows(len(y), block, rng)
     return Samples.reduce(theta[rows], y[rows])
+
+
+def block_rows(n: int, block: int, rng: np.random.Generator) -> np.ndarray:
+    """The rows of a moving-block bootstrap sample of n."""
+    starts = rng.integers(0, n - block + 1, size=math.ceil(n / block))
+    return (starts[:, None] + np.arange(block)).ravel()[:n]

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
 
+from pysciml.discovery.found import Found
 from pysciml.discovery.law import Candidate, Law
 from pysciml.discovery.library import Library, make_library
+from pysciml.discovery.optimizers import OptimizerSearch, check_optimizer
 from pysciml.discovery.regression import THRESHOLDS, Samples, cross_validate, resample, sparse_fit, stretches
 from pysciml.errors import InvalidInputError
 
 Pair = tuple[torch.Tensor, torch.Tensor]
+Arrays = tuple[np.ndarray, np.ndarray]
 _ROUNDING = 1e-20  # a mean squared error, relative to the target's, at which models differ in rounding alone
 
 
@@ -28,6 +30,7 @@ def discover(
     targets: Sequence[str] | None = None,
     threshold: float | None = None,
     ridge: float = 1e-3,
+    optimizer: Any = None,
     refits: Sequence[Pair] = (),
     bootstraps: int = 200,
     block: int | None = None,
@@ -40,6 +43,11 @@ def discover(
     same size, so `threshold` is the least contribution a term must make, relative to the target. Without `threshold`,
     a path of thresholds is compared by cross-validation, and the sparsest model within one standard error of the best
     is taken.
+
+    With `optimizer`, one of pysindy's takes the place of all that: it gets the terms unscaled and all targets at once,
+    as in pysindy, so that its own threshold, weights and constraints hold, in every resample too. The columns of
+    `constraint_lhs` are those of `law.terms`. `law.path` then has one model, with the cross-validated error of the
+    whole procedure.
 
     **Evaluate the learned term where the data led**: on states of the fitted trajectory, in order of time. A network is
     constrained there and nowhere else; on a free grid the regression would describe how the network happens to
@@ -57,14 +65,18 @@ def discover(
     Args:
         inputs: (n, d) states visited, in order. outputs: (n, k) or (n,) values of the learned term there.
         library: which terms a law may have: a polynomial degree, a dict `{"x y": lambda x, y: x * y}`, or a pysindy
-            feature library. exclude: terms to leave out of it, `("1",)` for the constant.
+            feature library. exclude: terms to leave out of it, `("1",)` for the constant. pysindy's polynomials, waves,
+            custom functions (of torch's, or of NumPy's ufuncs), their sums and products are computed in torch, so that
+            the law can stand in f; other libraries by pysindy, and such a law cannot be differentiated.
         names, targets: of the d states and the k outputs.
         threshold: see above. ridge: relative weight of the ridge penalty within STLSQ; kept terms are refitted without.
+        optimizer: one of pysindy's, `pysindy.SR3(...)`, in the place of threshold and ridge; it is left as it was.
         refits: (inputs, outputs) of each. bootstraps: resamples without refits. block: neighbours in a block; n / 10.
         confidence: of the intervals. seed: of the resampling.
 
     Raises:
-        MissingExtraError: pysindy is not installed. InvalidInputError: shapes, names or options that do not fit.
+        MissingExtraError: pysindy is not installed. InvalidInputError: shapes, names or options that do not fit; what
+            an optimizer raises. UnsupportedError: an optimizer that gives no formula for each target, as SINDyPI.
 
     Example:
         >>> import math, torch
@@ -80,11 +92,18 @@ def discover(
     n, d, k = len(main[0]), main[0].shape[1], main[1].shape[1]
     _check_like(main, again)
     _check_options(threshold, ridge, bootstraps, block, confidence, n, len(again))
+    _check_chosen(optimizer, threshold)
     names = _names(names, d, "names", "x")
     targets = _names(targets, k, "targets", "y")
     terms = make_library(library, main[0], names, exclude)
-    search = _Search(terms, main, again, bootstraps, block or max(1, n // 10), threshold, ridge, seed)
-    found = [search.target(j) for j in range(k)]
+    arrays, others = _arrays(terms, main), [_arrays(terms, pair) for pair in again]
+    block = block or max(1, n // 10)
+    search: _Search | OptimizerSearch
+    if optimizer is None:
+        search = _Search(terms, arrays, others, bootstraps, block, threshold, ridge, seed)
+    else:
+        search = OptimizerSearch(terms.terms, arrays, others, bootstraps, block, optimizer, seed)
+    found = search.targets()
     samples = np.stack([f.samples for f in found], axis=1)
     low, high = np.quantile(samples, [(1 - confidence) / 2, (1 + confidence) / 2], axis=0)
     tensor = torch.from_numpy
@@ -105,25 +124,14 @@ def discover(
     )
 
 
-@dataclass(frozen=True)
-class _Found:
-    """What the search found for one target."""
-
-    coefficients: np.ndarray
-    threshold: float
-    r2: float
-    path: tuple[Candidate, ...]
-    samples: np.ndarray
-
-
 class _Search:
     """The samples as arrays, with the terms evaluated, and the search for one target after the other."""
 
     def __init__(
         self,
         library: Library,
-        main: Pair,
-        refits: Sequence[Pair],
+        main: Arrays,
+        refits: Sequence[Arrays],
         bootstraps: int,
         block: int,
         threshold: float | None,
@@ -132,10 +140,12 @@ class _Search:
     ):
         self.library, self.bootstraps, self.block = library, bootstraps, block
         self.threshold, self.ridge, self.seed = threshold, ridge, seed
-        self.theta, self.y = _arrays(library, main)
-        self.refits = [_arrays(library, pair) for pair in refits]
+        (self.theta, self.y), self.refits = main, refits
 
-    def target(self, j: int) -> _Found:
+    def targets(self) -> list[Found]:
+        return [self._target(j) for j in range(self.y.shape[1])]
+
+    def _target(self, j: int) -> Found:
         samples = Samples.reduce(self.theta, self.y[:, j])
         refits = [Samples.reduce(theta, y[:, j]) for theta, y in self.refits]
         groups = refits if len(refits) > 1 else stretches(self.theta, self.y[:, j], min(5, len(self.y)))
@@ -146,7 +156,7 @@ class _Search:
         threshold = _sparsest_of_the_best(path).threshold
         coefficients = sparse_fit(samples, threshold, self.ridge)
         again = np.stack([sparse_fit(x, threshold, self.ridge) for x in refits or self._bootstrapped(j)])
-        return _Found(coefficients, threshold, 1 - samples.error(coefficients) / variance, path, again)
+        return Found(coefficients, threshold, 1 - samples.error(coefficients) / variance, path, again)
 
     def says(self) -> str:
         if self.refits:
@@ -181,7 +191,7 @@ def _sparsest_of_the_best(path: Sequence[Candidate]) -> Candidate:
     return min((c for c in path if c.error <= limit), key=lambda c: (len(c.terms), c.error))
 
 
-def _arrays(library: Library, pair: Pair) -> tuple[np.ndarray, np.ndarray]:
+def _arrays(library: Library, pair: Pair) -> Arrays:
     with torch.no_grad():
         return library.evaluate(pair[0]).numpy(), pair[1].numpy()
 
@@ -227,6 +237,18 @@ def _check_options(
     for name, value, fine, expected in checks:
         if not fine:
             raise InvalidInputError(f"{name} is out of range.", got=f"{name}={value!r}", expected=expected)
+
+
+def _check_chosen(optimizer: Any, threshold: float | None) -> None:
+    if optimizer is None:
+        return
+    check_optimizer(optimizer)
+    if threshold is not None:
+        raise InvalidInputError(
+            "an optimizer has a threshold of its own.",
+            got=f"optimizer={type(optimizer).__name__}(...) and threshold={threshold!r}",
+            fix="leave threshold out; pysindy.STLSQ(threshold=...), pysindy.SR3(reg_weight_lam=...)",
+        )
 
 
 def _names(given: Sequence[str] | None, count: int, what: str, letter: str) -> tuple[str, ...]:
