@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
+
+import torch
+from torch.utils import _pytree as pytree
 
 from pysciml.algorithms import Algorithm
 from pysciml.callbacks import Callback, CallbackSet
@@ -106,7 +110,26 @@ def solve(
     """
     given, solver = _given(locals()), solver_of(prob)
     check_taken(prob, solver, given)
+    if torch.is_inference_mode_enabled():
+        return _in_inference(solver, prob, alg, given)
     return solver(prob, alg, **given)
+
+
+def _in_inference(solver: Callable[..., Any], prob: Any, alg: Any, given: dict[str, Any]) -> Any:
+    """A solve inside of torch.inference_mode, whose tensors lack the records that a trace needs: of copies."""
+
+    def copied(tree: Any) -> Any:
+        return pytree.tree_map_only(torch.Tensor, lambda x: x.clone() if x.is_inference() else x, tree)
+
+    with torch.inference_mode(False), torch.no_grad():
+        trees = {f.name: getattr(prob, f.name) for f in dataclasses.fields(prob) if f.init}
+        held = {n: x for n, x in trees.items() if any(map(_is_inference, pytree.tree_leaves(x)))}
+        prob = dataclasses.replace(prob, **copied(held)) if held else prob
+        return solver(prob, alg, **copied(given))
+
+
+def _is_inference(x: Any) -> bool:
+    return isinstance(x, torch.Tensor) and x.is_inference()
 
 
 def solver_of(prob: Any) -> Callable[..., Any]:
