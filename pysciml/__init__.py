@@ -301,6 +301,7 @@ from pysciml.callbacks import VectorContinuousCallback as VectorContinuousCallba
 from pysciml.config import config as config
 from pysciml.discovery import Law as Law
 from pysciml.discovery import discover as discover
+from pysciml.discovery import discover_symbolic as discover_symbolic
 from pysciml.engines.select import capabilities as capabilities
 from pysciml.ensemble import solve_ensemble as solve_ensemble
 from pysciml.errors import EngineMissingError as EngineMissingError

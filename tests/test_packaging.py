@@ -19,7 +19,8 @@ from pysciml._version import __version__
 
 ROOT = Path(__file__).parent.parent
 HEAVY = set(
-    "casadi dask distributed juliacall juliapkg matplotlib pysindy ray scipy sklearn sympy torchdiffeq tqdm".split()
+    "casadi cvxpy dask distributed juliacall juliapkg lightning matplotlib pandas pysindy pysr ray scipy sklearn sympy "
+    "torchdiffeq tqdm".split()
 )
 IMPORT_BUDGET = 0.3  # seconds over `import torch`
 

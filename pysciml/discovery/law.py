@@ -83,7 +83,7 @@ class Law:
 
     def latex(self, digits: int = 4) -> str:
         """The equations in LaTeX. Raises as `sympy`."""
-        return latex(self, digits)
+        return latex(self.sympy(digits))
 
     def module(self, dtype: torch.dtype = torch.float64) -> LawModule:
         r"""The law as a torch module whose coefficients can be fitted, to stand in f where the network stood.

@@ -13,9 +13,9 @@ from pysciml.discovery.law import Candidate, Law
 from pysciml.discovery.library import Library, make_library
 from pysciml.discovery.optimizers import OptimizerSearch, check_optimizer
 from pysciml.discovery.regression import THRESHOLDS, Samples, cross_validate, resample, sparse_fit, stretches
+from pysciml.discovery.samples import Pair, checked, named
 from pysciml.errors import InvalidInputError
 
-Pair = tuple[torch.Tensor, torch.Tensor]
 Arrays = tuple[np.ndarray, np.ndarray]
 _ROUNDING = 1e-20  # a mean squared error, relative to the target's, at which models differ in rounding alone
 
@@ -87,14 +87,14 @@ def discover(
         >>> law.equations
         ['dx = -0.5 x y']
     """
-    main = _checked(inputs, outputs, "inputs", "outputs")
-    again = [_checked(x, y, f"refits[{i}][0]", f"refits[{i}][1]") for i, (x, y) in enumerate(refits)]
+    main = checked(inputs, outputs, "inputs", "outputs")
+    again = [checked(x, y, f"refits[{i}][0]", f"refits[{i}][1]") for i, (x, y) in enumerate(refits)]
     n, d, k = len(main[0]), main[0].shape[1], main[1].shape[1]
     _check_like(main, again)
     _check_options(threshold, ridge, bootstraps, block, confidence, n, len(again))
     _check_chosen(optimizer, threshold)
-    names = _names(names, d, "names", "x")
-    targets = _names(targets, k, "targets", "y")
+    names = named(names, d, "names", "x")
+    targets = named(targets, k, "targets", "y")
     terms = make_library(library, main[0], names, exclude)
     arrays, others = _arrays(terms, main), [_arrays(terms, pair) for pair in again]
     block = block or max(1, n // 10)
@@ -196,23 +196,6 @@ def _arrays(library: Library, pair: Pair) -> Arrays:
         return library.evaluate(pair[0]).numpy(), pair[1].numpy()
 
 
-def _checked(inputs: Any, outputs: Any, x_name: str, y_name: str) -> Pair:
-    x, y = (torch.as_tensor(v).detach().cpu().to(torch.float64) for v in (inputs, outputs))
-    y = y[:, None] if y.dim() == 1 else y
-    if x.dim() != 2 or y.dim() != 2 or len(x) != len(y) or x.numel() == 0 or y.numel() == 0:
-        raise InvalidInputError(
-            f"{x_name} and {y_name} must be one row a sample, the same number of rows.",
-            got=f"shapes {list(x.shape)} and {list(y.shape)}",
-            fix="discover(sol.u, term(sol.u))  # (n, d) and (n, k)",
-        )
-    for name, value in ((x_name, x), (y_name, y)):
-        if not bool(torch.isfinite(value).all()):
-            raise InvalidInputError(
-                f"{name} must be finite.", got=f"{int((~torch.isfinite(value)).sum())} NaN or infinite values"
-            )
-    return x, y
-
-
 def _check_like(main: Pair, refits: Sequence[Pair]) -> None:
     for i, pair in enumerate(refits):
         if [x.shape[1] for x in pair] != [x.shape[1] for x in main]:
@@ -249,15 +232,3 @@ def _check_chosen(optimizer: Any, threshold: float | None) -> None:
             got=f"optimizer={type(optimizer).__name__}(...) and threshold={threshold!r}",
             fix="leave threshold out; pysindy.STLSQ(threshold=...), pysindy.SR3(reg_weight_lam=...)",
         )
-
-
-def _names(given: Sequence[str] | None, count: int, what: str, letter: str) -> tuple[str, ...]:
-    if given is None:
-        return tuple(f"{letter}{i}" for i in range(count))
-    if isinstance(given, str) or len(given) != count or len(set(given)) != count:
-        raise InvalidInputError(
-            f"{what} must be one for each column, all different.",
-            got=f"{what}={given!r:.60}",
-            expected=f"{count} of them",
-        )
-    return tuple(given)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -60,11 +61,11 @@ def term(law: Law, j: int) -> Any:
     return expression
 
 
-def latex(law: Law, digits: int) -> str:
-    """The equations as LaTeX, one a line of an `aligned` block where there are several."""
+def latex(formulas: Mapping[str, Any]) -> str:
+    """SymPy's expressions, by what they are of, as LaTeX: one a line of an `aligned` block where there are several."""
     import sympy
 
-    sides = [(_latex_name(name), sympy.latex(value)) for name, value in expressions(law, digits).items()]
+    sides = [(_latex_name(name), sympy.latex(value)) for name, value in formulas.items()]
     if len(sides) == 1:
         return " = ".join(sides[0])
     lines = [f"{left} &= {right}" for left, right in sides]

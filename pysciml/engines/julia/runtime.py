@@ -15,6 +15,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -192,6 +193,7 @@ def _start() -> None:
     if _State.failed is not None:
         raise _State.failed
     found = environment.required()
+    theirs = "juliacall" in sys.modules  # another package has started Julia
     os.environ.update(juliacall_variables())
     try:
         with _own_signals(), warnings.catch_warnings():
@@ -201,7 +203,7 @@ def _start() -> None:
 
             module = _load(juliacall)
     except Exception as error:
-        _State.failed = _start_error(error, found)
+        _State.failed = (_elsewhere(found) if theirs else None) or _start_error(error, found)
         raise _State.failed from error
     _State.values, _State.error, _State.module = juliacall.ValueBase, juliacall.JuliaError, module
 
@@ -255,6 +257,21 @@ def _own_signals() -> Iterator[None]:
     finally:
         api.PyOS_setsig(signal.SIGINT, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+
+
+def _elsewhere(found: environment.Environment) -> EngineMissingError | None:
+    """The error that another package's Julia runs in another project, or None where it does not."""
+    project = sys.modules["juliacall"].CONFIG.get("project")
+    if not project or os.path.realpath(project) == os.path.realpath(found.project):
+        return None
+    return EngineMissingError(
+        "Julia runs in this process already, started by another package in a project without what pysciml needs.",
+        got=f"Julia in {project}",
+        expected=f"Julia in {found.project} ({found.source}); it starts once in a process",
+        fix=f"export PYTHON_JULIACALL_EXE={shlex.quote(found.exe)} "
+        f"PYTHON_JULIACALL_PROJECT={shlex.quote(found.project)}\n"
+        '(or solve with engine="julia" before that package is imported)',
+    )
 
 
 def _start_error(error: Exception, found: environment.Environment) -> EngineMissingError:
