@@ -34,7 +34,7 @@ LAYERS = (
     {"odeint", "sdeint"},
     {"fit", "discovery", "nn", "ensemble", "plot"},
     {"pysciml"},
-    {"de", "sklearn"},
+    {"de", "sklearn", "lightning"},
     {"demo"},
     {"__main__"},
 )
