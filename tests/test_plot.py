@@ -132,6 +132,22 @@ def test_a_law_is_one_row_a_term_with_its_interval_and_inclusion():
     )
 
 
+def test_a_symbolic_law_is_its_formulas_by_loss_and_complexity():
+    from pysciml.discovery.symbolic_law import SymbolicLaw, front_of
+
+    states = torch.rand(20, 1, dtype=torch.float64)
+    rows = [{"complexity": 1, "loss": 0.5, "score": 0.0, "equation": "x0"},
+            {"complexity": 3, "loss": 0.0, "score": 9.0, "equation": "x0 * 2.0"}]  # fmt: skip
+    front = front_of(rows, ("x0",), {}, states, 2 * states[:, 0])
+    ax = plot.plot_law(SymbolicLaw(("x",), ("dx",), (front,), (1,)))
+    dots = next(line for line in ax.lines if line.get_label() == "_formulas")
+    assert dots.get_xdata().tolist() == [1, 3]
+    assert dots.get_ydata().tolist() == pytest.approx([0.5, 0.05])  # a loss of nothing has a place too
+    chosen = next(line for line in ax.lines if line.get_label() == "dx = x * 2")
+    assert chosen.get_xdata() == [3]
+    assert ax.get_yscale() == "log"
+
+
 @pytest.mark.parametrize("options", [{"components": (2,)}, {"names": ("one",)}, {"names": "xy"}])
 def test_wrong_components_and_names_are_refused(options):
     with pytest.raises(ps.InvalidInputError):

@@ -17,13 +17,18 @@ if TYPE_CHECKING:
 def plot_law(law: Any, ax: Axes | None = None, *, states: torch.Tensor | None = None) -> Axes:
     """The coefficients of a law with their intervals, and how often each term was kept.
 
+    Of a law by symbolic regression, what there is instead: the formulas of each target, by loss over complexity, with
+    the chosen one marked and written out.
+
     Args:
-        law: from `pysciml.discovery.discover`. states: (n, d) to weigh the terms at: a coefficient times the root mean
-            square of its term, so that all terms share one scale. None draws the coefficients as they are.
+        law: from `discover` or `discover_symbolic`. states: (n, d) to weigh the terms at: a coefficient times the root
+            mean square of its term, so that all terms share one scale. None draws the coefficients as they are.
 
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
+    if hasattr(law, "fronts"):
+        return _fronts(law, axes_of(ax, (5.6, 3.8)))
     ax = axes_of(ax, (5.6, 0.32 * len(law.targets) * len(law.terms) + 1.2))
     size = torch.ones(len(law.terms)) if states is None else law.library.evaluate(states).square().mean(0).sqrt()
     rows = [(i, j) for i in range(len(law.targets)) for j in range(len(law.terms))]
@@ -70,6 +75,22 @@ def plot_law(law: Any, ax: Axes | None = None, *, states: torch.Tensor | None = 
         color=INK,
     )
     return finish(ax, "coefficient" if states is None else "coefficient × size of its term", "", legend=False)
+
+
+def _fronts(law: Any, ax: Axes) -> Axes:
+    """A step line a target, a dot a formula. A loss of nothing is drawn a decade below the least that is something."""
+    nothing = 0.1 * min((f.loss for front in law.fronts for f in front if f.loss > 0), default=1.0)
+    for i, (equation, front, chosen) in enumerate(zip(law.equations, law.fronts, law.chosen, strict=True)):
+        color = COLORS[i % len(COLORS)]
+        x, y = [f.complexity for f in front], [max(f.loss, nothing) for f in front]
+        ax.plot(x, y, color=color, linewidth=1.4, drawstyle="steps-post", alpha=0.6, label="_front")
+        ax.plot(x, y, "o", color=color, markersize=6, markerfacecolor="white", label="_formulas")
+        ax.plot(x[chosen], y[chosen], "o", color=color, markersize=max(10 - 2 * i, 5), label=equation)  # one on another
+    ax.set_yscale("log")
+    ax.xaxis.get_major_locator().set_params(integer=True)
+    finish(ax, "complexity", "loss", legend=False)
+    ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # formulas are long: above the axes
+    return ax
 
 
 def plot_term(
