@@ -126,6 +126,25 @@ def test_the_best_formula_is_chosen_by_pysrs_rules():
     assert selected(unscored, "best") == 3
 
 
+def test_pysrs_own_tables_make_a_law():
+    outputs = torch.stack([-X * Y, X**2 / (Y + 1)], dim=1)
+    found = SymbolicLaw.from_tables([TABLE, SECOND], STATES, outputs, names=NAMES, targets=("dx", "dy"))
+    assert found.equations == law(TABLE, SECOND).equations
+    renamed = [{**row, "equation": row["equation"].replace("x0", "prey").replace("x1", "fox")} for row in TABLE]
+    one = SymbolicLaw.from_tables(renamed, STATES, outputs[:, 0], variables=("prey", "fox"), model_selection="accuracy")
+    assert one.equations == ["y0 = x1 * -1.01 * x0 + 0.001 / x1"]
+    with pytest.raises(ps.InvalidInputError, match=r"tables of \[4\] rows for 2 targets"):
+        SymbolicLaw.from_tables(TABLE, STATES, outputs)
+    with pytest.raises(ps.InvalidInputError, match="a row at least"):
+        SymbolicLaw.from_tables([[], TABLE], STATES, outputs)
+
+
+def test_pandas_tables_as_pysr_has_them():
+    pandas = pytest.importorskip("pandas")
+    found = SymbolicLaw.from_tables(pandas.DataFrame(TABLE), STATES, -X * Y, names=NAMES)
+    assert found.equations == ["y0 = y * -1.02 * x"]
+
+
 def test_a_law_shows_itself_and_another_formula_is_chosen():
     found = law(TABLE, SECOND)
     assert found.equations == ["dx = y * -1.02 * x", "dy = square(x) / (y + 0.9)"]

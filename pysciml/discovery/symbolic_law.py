@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from pysciml.discovery.expression import Expression, read
+from pysciml.discovery.samples import checked, named
 from pysciml.discovery.symbolic import latex
 from pysciml.errors import InvalidInputError
 
@@ -50,6 +51,52 @@ class SymbolicLaw:
     fronts: tuple[Front, ...]
     chosen: tuple[int, ...]
     functions: Mapping[str, Callable] = field(default_factory=dict, repr=False)
+
+    @classmethod
+    def from_tables(
+        cls,
+        tables: Any,
+        inputs: torch.Tensor,
+        outputs: torch.Tensor,
+        *,
+        names: Sequence[str] | None = None,
+        targets: Sequence[str] | None = None,
+        variables: Sequence[str] | None = None,
+        functions: Mapping[str, Callable] | None = None,
+        model_selection: str = "best",
+        precision: int = 32,
+    ) -> SymbolicLaw:
+        r"""The law of a search that PySR has already done: of `model.equations_`.
+
+        Args:
+            tables: PySR's table of equations, or one a target: DataFrames, or lists of rows with `complexity`, `loss`,
+                `equation` and `score`. inputs, outputs: the samples, as of `discover_symbolic`.
+            names, targets: of the states and of the outputs. variables: what the states are called in the equations;
+                None is PySR's x0, x1, ...
+            functions, model_selection: as of `discover_symbolic`. precision: of the search, in bits.
+
+        Raises:
+            InvalidInputError: samples, names or a number of tables that do not fit, or an empty table.
+            UnsupportedError: an equation with an operator that is not known in torch.
+
+        Example:
+            >>> import torch
+            >>> from pysciml.discovery import SymbolicLaw
+            >>> x = torch.linspace(0, 1, 20, dtype=torch.float64)[:, None]
+            >>> rows = [{"complexity": 1, "loss": 0.02, "score": 0.0, "equation": "x0"},
+            ...         {"complexity": 4, "loss": 1e-9, "score": 5.6, "equation": "x0 / (x0 + 1.0)"}]
+            >>> law = SymbolicLaw.from_tables(rows, x, x / (1 + x), names=("s",), targets=("ds/dt",))
+            >>> law.equations, law.latex(2), law.module().constants.tolist()
+            (['ds/dt = s / (s + 1)'], '\\frac{ds}{dt} = \\frac{s}{s + 1.0}', [1.0])
+        """
+        x, y = checked(inputs, outputs, "inputs", "outputs")
+        names, targets = named(names, x.shape[1], "names", "x"), named(targets, y.shape[1], "targets", "y")
+        variables, own = named(variables, x.shape[1], "variables", "x"), dict(functions or {})
+        listed = _tables(tables, len(targets))
+        fronts = tuple(front_of(table, variables, own, x, y[:, j]) for j, table in enumerate(listed))
+        rounding = [_rounding(y[:, j], precision) for j in range(len(targets))]
+        chosen = tuple(selected(front, model_selection, r) for front, r in zip(fronts, rounding, strict=True))
+        return cls(names, targets, fronts, chosen, own)
 
     @property
     def formulas(self) -> list[Formula]:
@@ -163,6 +210,23 @@ def value_at(expression: Expression, states: torch.Tensor, functions: Mapping[st
     """The values of an expression with its own constants."""
     constants = torch.tensor(expression.constants, dtype=states.dtype, device=states.device).unbind()
     return expression.evaluate(states, constants, functions)
+
+
+def _tables(tables: Any, count: int) -> list[list[Mapping[str, Any]]]:
+    """One list of rows a target."""
+    single = hasattr(tables, "to_dict") or (len(tables) > 0 and isinstance(tables[0], Mapping))
+    listed = [list(t.to_dict("records") if hasattr(t, "to_dict") else t) for t in ([tables] if single else tables)]
+    if len(listed) != count or not all(listed):
+        raise InvalidInputError("there must be one table of equations a target, with a row at least.",
+                                got=f"tables of {[len(t) for t in listed]} rows for {count} targets",
+                                fix="SymbolicLaw.from_tables(model.equations_, inputs, outputs)")  # fmt: skip
+    return listed
+
+
+def _rounding(values: torch.Tensor, precision: int) -> float:
+    """A mean squared error at which formulas differ in rounding alone, in numbers of so many bits."""
+    eps = torch.finfo({16: torch.float16, 64: torch.float64}.get(precision, torch.float32)).eps
+    return (100 * eps) ** 2 * float(values.square().mean())
 
 
 def front_of(

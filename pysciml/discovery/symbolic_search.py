@@ -14,7 +14,7 @@ import torch
 
 from pysciml.discovery.expression import known_operators
 from pysciml.discovery.samples import checked, named
-from pysciml.discovery.symbolic_law import SymbolicLaw, front_of, selected
+from pysciml.discovery.symbolic_law import SymbolicLaw
 from pysciml.engines.julia import environment, runtime
 from pysciml.engines.julia.errors import JuliaError
 from pysciml.errors import EngineMissingError, InvalidInputError, MissingExtraError
@@ -91,17 +91,10 @@ def discover_symbolic(
     }  # fmt: skip
     runtime.julia()
     tables = runtime.on_julia_thread(_search, x, y, weights, settings)
-    variables = [f"x{i}" for i in range(x.shape[1])]
-    fronts = tuple(front_of(table, variables, own, x, y[:, j]) for j, table in enumerate(tables))
-    rounding = [_rounding(y[:, j], options.get("precision", 32)) for j in range(y.shape[1])]
-    chosen = tuple(selected(front, model_selection, r) for front, r in zip(fronts, rounding, strict=True))
-    return SymbolicLaw(names, targets, fronts, chosen, own)
-
-
-def _rounding(values: torch.Tensor, precision: int) -> float:
-    """A mean squared error at which formulas differ in rounding alone, in numbers of so many bits."""
-    eps = torch.finfo({16: torch.float16, 64: torch.float64}.get(precision, torch.float32)).eps
-    return (100 * eps) ** 2 * float(values.square().mean())
+    return SymbolicLaw.from_tables(
+        tables, x, y, names=names, targets=targets, functions=own, model_selection=model_selection,
+        precision=options.get("precision", 32),
+    )  # fmt: skip
 
 
 def _repeatable(seed: int | None, parallelism: str | None) -> dict[str, Any]:

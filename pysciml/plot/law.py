@@ -87,7 +87,7 @@ def _fronts(law: Any, ax: Axes) -> Axes:
         ax.plot(x, y, "o", color=color, markersize=6, markerfacecolor="white", label="_formulas")
         ax.plot(x[chosen], y[chosen], "o", color=color, markersize=max(10 - 2 * i, 5), label=equation)  # one on another
     ax.set_yscale("log")
-    ax.xaxis.get_major_locator().set_params(integer=True)
+    ax.locator_params(axis="x", integer=True)
     finish(ax, "complexity", "loss", legend=False)
     ax.legend(frameon=False, loc="lower center", bbox_to_anchor=(0.5, 1.0))  # formulas are long: above the axes
     return ax
