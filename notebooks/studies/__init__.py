@@ -1,0 +1,1 @@
+"""What the notebooks claim, counted, over seeds, noise and both engines (`python -m notebooks.studies`)."""
