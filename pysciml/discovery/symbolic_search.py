@@ -8,16 +8,17 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
 from pysciml.discovery.expression import known_operators
 from pysciml.discovery.samples import checked, named
 from pysciml.discovery.symbolic_law import SymbolicLaw
-from pysciml.engines.julia import environment, runtime
-from pysciml.engines.julia.errors import JuliaError
 from pysciml.errors import EngineMissingError, InvalidInputError, MissingExtraError
+
+if TYPE_CHECKING:
+    from pysciml.engines.julia.environment import Environment
 
 _SELECTIONS = ("best", "accuracy", "score")
 _BACKEND = "SymbolicRegression"
@@ -58,7 +59,8 @@ def discover_symbolic(
         maxsize: the largest complexity. niterations, populations: how long and how broadly to search.
         model_selection: "best", "accuracy" or "score", PySR's rules to choose a formula of the front.
         weights: (n,) or (n, k) of the squared errors.
-        seed: the same gives the same formulas, by a search on one thread; None searches on all threads Julia has.
+        seed: the same gives the same formulas, by a search on one thread. None searches on all threads that Julia has
+            (`pysciml.config.julia_threads`), as does parallelism="multithreading", and no two searches are the same.
         options: further ones of `pysr.PySRRegressor`, as parsimony, constraints, nested_constraints, elementwise_loss;
             precision=64 searches in float64, which Julia compiles first.
 
@@ -89,6 +91,8 @@ def discover_symbolic(
         "temp_equation_file": True, "input_stream": "devnull", "extra_sympy_mappings": own or None,
         **_repeatable(seed, options.get("parallelism")), **options,
     }  # fmt: skip
+    from pysciml.engines.julia import runtime
+
     runtime.julia()
     tables = runtime.on_julia_thread(_search, x, y, weights, settings)
     return SymbolicLaw.from_tables(
@@ -99,10 +103,11 @@ def discover_symbolic(
 
 def _repeatable(seed: int | None, parallelism: str | None) -> dict[str, Any]:
     """PySR's searches come out the same on one thread alone."""
-    serial = parallelism in (None, "serial")
     if seed is None:
-        return {} if parallelism else {"parallelism": "multithreading"}
-    return {"random_state": seed, "deterministic": serial} | ({"parallelism": "serial"} if serial else {})
+        return {"parallelism": parallelism or "multithreading"}
+    if parallelism not in (None, "serial"):
+        return {}
+    return {"random_state": seed, "deterministic": True, "parallelism": "serial"}
 
 
 def _weights(weights: Any, y: torch.Tensor) -> torch.Tensor | None:
@@ -124,6 +129,8 @@ def _search(
         # Julia was started as PySR would have it: with threads, it handles signals.
         warnings.filterwarnings("ignore", message="juliacall module already imported")
         import pysr
+    from pysciml.engines.julia.errors import JuliaError
+
     many = y.shape[1] > 1
     try:
         model = pysr.PySRRegressor(**settings)
@@ -147,6 +154,8 @@ def check_installed() -> None:
     """Raises MissingExtraError or EngineMissingError, with the line to type, for what the search lacks."""
     if importlib.util.find_spec("pysr") is None:
         raise MissingExtraError("pysr", "symbolic", "discover_symbolic()")
+    from pysciml.engines.julia import environment
+
     found = environment.required()
     there, wanted = environment.manifest(found.project).get(_BACKEND), wanted_backend()
     if there is None:
@@ -177,7 +186,9 @@ def fits(version: str, wanted: str) -> bool:
     return Version.parse(version) in Compat.parse(wanted)
 
 
-def _add(found: environment.Environment, wanted: str) -> str:
+def _add(found: Environment, wanted: str) -> str:
+    from pysciml.engines.julia import environment
+
     if found.source == "julia install":
         return f"{environment.INSTALL}   (again: it adds what PySR needs)"
     return environment.add_line(found, {_BACKEND: ".".join(wanted.lstrip("~^=").split(".")[:2])})
