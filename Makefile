@@ -5,6 +5,7 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 	$$p -c 'import sys, venv, ensurepip; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 14))' 2>/dev/null && echo $$p && break; done)
 PYTEST_ARGS ?=
 DEMO_ARGS ?=
+ARGS ?=
 # Two workers: the suite is one thread a test, and torch alone takes seconds to import in each worker.
 WORKERS ?= 2
 
@@ -37,8 +38,8 @@ format: $(VENV)/.installed-dev ## let ruff fix and format what it can
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(VENV)/.installed-dev ## the table of timings
-	@$(BIN)/python -m benchmarks
+bench: $(VENV)/.installed-bench ## all benchmarks, side by side with peers; ARGS="stiff ensembles" runs some of them
+	@$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove .venv, caches and built files
 	rm -rf $(VENV) build dist out *.egg-info .pytest_cache .hypothesis .mypy_cache .ruff_cache

@@ -124,17 +124,32 @@ class SteadyStateAdjoint(SensitivityAlgorithm):
 
 @dataclass(frozen=True)
 class CollocationAdjoint(SensitivityAlgorithm):
-    """For problems with delays: the transpose of a collocation of the variational equation, by one sweep backwards.
+    """The transpose of a collocation of the variational equation on the steps of the solution: one sweep backwards.
 
-    On the steps of the solution, with its breaking points among them; exact for the discretised equation, stable where
-    the problem is stiff, at a cost that does not grow with the number of parameters. It has no solve and no tolerances
-    of its own. The only one for a `DDEProblem`.
+    In the julia engine, for right-hand sides in torch. No solve is made backwards, and nothing starts anew at each
+    saved time: on stiff problems it takes a fifth of the time of `GaussAdjoint`, at the same error. It costs the same
+    for any number of parameters, and per step a system of stages times states: for up to some dozens of states, or a
+    sparse Jacobian. It has no tolerances of its own, but is as good as the steps are; where these do not show what the
+    derivative of f in the parameters does, it raises `UnsupportedError`. The only one for a `DDEProblem`, where the
+    breaking points are among the steps.
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> k = torch.tensor([0.04, 3e7, 1e4], dtype=torch.float64, requires_grad=True)
+        >>> def robertson(t, u, k):
+        ...     a, b, c = u
+        ...     slow, fast, back = k[0] * a, k[1] * b**2, k[2] * b * c
+        ...     return torch.stack([back - slow, slow - fast - back, fast])
+        >>> prob = ps.ODEProblem(robertson, torch.tensor([1.0, 0, 0], dtype=torch.float64), (0.0, 1e4), k)
+        >>> sol = ps.solve(prob, ps.Rodas5P(), sensealg=ps.CollocationAdjoint(), engine="julia")  # doctest: +SKIP
+        >>> sol.u[-1, 2].backward()  # doctest: +SKIP
 
     Args:
         stages: nodes in a step, 2 to 12; None takes as many as the solver's order asks for.
 
-    Reference: Hairer, Norsett and Wanner, "Solving Ordinary Differential Equations I", II.17; Calver and Enright,
-    "Numerical methods for computing sensitivities for ODEs and DDEs", Numer. Algorithms 74 (2017).
+    Reference: Hairer and Wanner, "Solving Ordinary Differential Equations II", IV.5; Sandu, "On the properties of
+    Runge-Kutta discrete adjoints", ICCS 2006; for delays Calver and Enright, "Numerical methods for computing
+    sensitivities for ODEs and DDEs", Numer. Algorithms 74 (2017).
     """
 
     stages: int | None = field(default=None, kw_only=True)

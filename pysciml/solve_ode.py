@@ -48,6 +48,7 @@ from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.transforms import InTorch, apply
 
 _ROUTES = ("compiled", "callback")
+_MAY_BE_DIRECT = (DirectAdjoint, type(None))
 _SMALL = 2**20  # bytes that need no look at how much memory there is
 
 
@@ -114,6 +115,9 @@ def solve_ode(
         if eager:
             return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, control, **steps))
         program, rhs = prepare_rhs(prob, "callback")
+    free = alg is None and route is None and prob.mass_matrix is None and isinstance(sensealg, _MAY_BE_DIRECT)
+    if free and select.prefers_torch(engine, name, rhs, program):
+        return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, control, **steps))
     steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), captured_by)
     common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg, control
     return _path(prob, callback, ts, _flat_machine(*common, **steps))

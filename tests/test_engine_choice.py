@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 import pysciml as ps
 from pysciml.engines.select import choose, engine_name
@@ -49,3 +50,27 @@ def test_an_argument_is_stronger_than_the_option():
         assert engine_name("embedded") == choose("embedded", None, None, on_cpu=True) == "embedded"
     with pytest.raises(ps.InvalidInputError, match="no engine 'jullia'"):
         engine_name("jullia")
+
+
+def batched(width: int, batch: int, **options):
+    """The solution of a network over a batch, by the algorithm that is chosen."""
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(2, width), torch.nn.Tanh(), torch.nn.Linear(width, 2)).double()
+    prob = ps.ODEProblem(lambda t, u: net(u), torch.randn(batch, 2, dtype=torch.float64), (0.0, 1.0))
+    sol = ps.solve(prob, saveat=[1.0], reltol=1e-6, **options)
+    sol.u.sum().backward()
+    assert net[0].weight.grad.abs().sum() > 0
+    return sol.stats.engine, sol.stats.alg
+
+
+def test_without_julia_a_network_over_a_batch_is_solved_by_torch():
+    assert batched(8, 31, engine="embedded") == ("embedded", "CVODE_BDF")
+    assert batched(8, 32, engine="embedded") == ("embedded", "DP5")
+    assert batched(8, 32, engine="embedded", sensealg=ps.GaussAdjoint()) == ("embedded", "CVODE_BDF")
+
+
+@pytest.mark.julia
+def test_auto_leaves_what_is_nothing_but_large_products_to_torch():
+    assert batched(8, 32, engine="auto") == ("julia", "Tsit5")
+    assert batched(50, 1024, engine="auto") == ("embedded", "DP5")
+    assert batched(50, 300, engine="julia") == ("julia", "Tsit5")

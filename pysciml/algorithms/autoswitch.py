@@ -119,6 +119,8 @@ class DefaultODEAlgorithm(
 ):
     """What SciML takes when none is named: `Tsit5` or `Vern7`, and `Rosenbrock23` or `Rodas5P` when stiff.
 
-    Which of them is decided by the tolerance; where there are more than 500 states, `KenCarp4` with GMRES is the stiff
-    one (SciML changes to `FBDF` from 50 on, which loses its accuracy there).
+    Which of them is decided by the tolerance. Where there are more than 500 states, `KenCarp4` is the stiff one if the
+    Jacobian is sparse; if it is not, or f has a network and 64 states or more, there is none: such systems, a network
+    over a batch, are seldom stiff. (SciML changes to `FBDF` from 50 states on, which loses its accuracy there, and from
+    500 on to GMRES.)
     """

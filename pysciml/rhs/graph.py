@@ -19,6 +19,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,11 @@ class Graph:
     def operations(self) -> int:
         """Floating-point operations one evaluation takes, to the nearest factor of two."""
         return sum(_cost(node) for node in self.nodes)
+
+    @cached_property
+    def of_networks(self) -> int:
+        """How many of them are in products of matrices of which neither is constant: the layers of networks."""
+        return sum(_cost(x) for x in self.nodes if x.op == "matmul" and all(a.op != "constant" for a in x.args))
 
     def depends_on(self, name: str) -> bool:
         return any(node is self.inputs.get(name) for node in self.nodes)

@@ -98,9 +98,8 @@ function transposition(J::SparseMatrixCSC{T}) where {T}
         nonzeros(order)
 end
 
-function costate_function(f, state, T)
-    n = size(f.jac_prototype, 1)
-    J = copy(f.jac_prototype)
+function costate_function(f, state, T, n)
+    J = prototype(f, n)
     jac_prototype, order = transposition(J)
     jac = CostateJacobian(state, zeros(T, n), f.jac, J, order)
     return ODEFunction{true, SciMLBase.FullSpecialize}(Costate(state, zeros(T, n), f.vjp); jac, jac_prototype)
@@ -276,7 +275,7 @@ function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol,
     λ = zeros(T, n)
     stop = g.ts[end]
     jump!(λ, g)
-    stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T), g, prob, stop, alg, T(reltol), T(abstol), stops)
+    stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T, n), g, prob, stop, alg, T(reltol), T(abstol), stops)
     copyto!(du0, λ)
     isempty(dp) || copyto!(dp, g.dp)
     copyto!(counts, Int[f.vjp.calls[] - before, stats...])

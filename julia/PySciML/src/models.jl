@@ -105,7 +105,10 @@ end
 end
 
 (part::Part{T, :f})(out, u, p, t) where {T} = run!(part, out, u, u, p, t)
-(part::Part{T, :jac})(out, u, p, t) where {T} = run!(part, out, u, u, p, t)
+function (part::Part{T, :jac})(out, u, p, t) where {T}
+    length(out) == length(u)^2 || throw(DimensionMismatch("a Jacobian of $(length(u)) states does not go into $(size(out))"))
+    return run!(part, out, u, u, p, t)
+end
 (part::Part{T, :nonzeros})(J::SparseMatrixCSC, u, p, t) where {T} = run!(part, nonzeros(J), u, u, p, t)
 (part::Part{T, :tgrad})(out, u, p, t) where {T} = run!(part, out, u, u, p, t)
 (part::Part{T, :vjp})(out, v, u, p, t) where {T} = run!(part, out, v, u, p, t)
@@ -118,9 +121,21 @@ function ode_function(model::Model{T}, mass) where {T}
     work = Vector{T}(undef, max(model.f.work, 1))
     # What is not dense is for the few; the compiler shall not follow it wherever a model goes.
     model.pattern[] === nothing || return Base.inferencebarrier(sparse_function(model, mass, work))
-    jac, jac_prototype = Part{T, :jac}(model, work), zeros(T, model.n, model.n)
+    jac, jac_prototype = Part{T, :jac}(model, work), prototype(model)
     return with_parts(model, mass, work, (; jac, jac_prototype))
 end
+
+# Of 10,000 states a matrix fills the memory, and an explicit method has no use for it.
+const LARGE = 500
+
+"""A matrix for the Jacobian; one of nothing where the model is large and there is none yet."""
+function prototype(model::Model{T}) where {T}
+    n = model.n > LARGE && model.jac.run == C_NULL ? 0 : model.n
+    return zeros(T, n, n)
+end
+
+"""That of a function that was made without, before there was a Jacobian."""
+prototype(f, n) = size(f.jac_prototype, 1) == n || f.jac.code.run == C_NULL ? copy(f.jac_prototype) : zeros(eltype(f.jac_prototype), n, n)
 
 sparse_function(model::Model{T}, mass, work) where {T} = with_parts(model, mass, work,
     (; jac = Part{T, :nonzeros}(model, work), jac_prototype = copy(model.pattern[]::SparseMatrixCSC{T, Int})))

@@ -56,7 +56,9 @@ end
         lowered(Meta.parse(EXAMPLE).args[2], Float64)
         Model(false, 2, 2)
         for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
-            adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), "GaussAdjoint", backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+            for sensealg in ("GaussAdjoint", ByCollocation(0))
+                adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), sensealg, backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+            end
         end
     end
 end
@@ -65,6 +67,7 @@ end
 for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
     precompile(solve_at!, (Table, Model{Float64}, typeof(alg)))
     precompile(adjoint_at!, (Table, typeof(example(alg)), String, typeof(backward)))
+    precompile(adjoint_at!, (Table, typeof(example(alg)), ByCollocation, typeof(alg)))
 end
 precompile(solve_at, (Int, Int, Int))
 precompile(adjoint_at, (Int, Int, Int, Int))

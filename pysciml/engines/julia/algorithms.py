@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 from pysciml.algorithms import (
@@ -18,6 +19,7 @@ from pysciml.algorithms import (
     Rodas5P,
     Rosenbrock23,
     Tsit5,
+    Vern7,
 )
 from pysciml.engines.julia.errors import JuliaError
 from pysciml.engines.julia.runtime import call
@@ -31,24 +33,33 @@ class JuliaAlgorithmError(PySciMLError, ValueError):
     """Julia could not make the algorithm; `got` is its own text."""
 
 
-# SciML's own bounds: a tolerance below which higher order pays, and a size from which factorising does not.
-_TIGHT, _LARGE = 1e-6, 500
+# SciML's own bounds: a tolerance below which higher order pays, and a size from which factorising does not; and a size
+# from which a network's state is taken for a batch.
+_TIGHT, _LARGE, _BATCH = 1e-6, 500, 64
 
 
-def resolved(alg: Algorithm, n: int, reltol: float, mass: bool) -> Algorithm:
+def resolved(alg: Algorithm, n: int, reltol: float, mass: bool, network: bool, sparse: Callable[[], bool]) -> Algorithm:
     """The algorithm itself; for `DefaultODEAlgorithm` the two that SciML's rules come to for this problem.
 
     Julia's object would carry six methods and compile them all, though size and tolerance, which are known before the
     solve, leave two of them; and its dense output cannot be written in place (OrdinaryDiffEqCore 4:
     `ode_interpolation!` asks a DefaultCache for a field it has not), which solutions and adjoints need. One rule
     differs: SciML changes to FBDF where there are more than 50 states, which starts without its history in the middle
-    of a solve and was measured to end at an error of 3e-4 for a tolerance of 1e-9.
+    of a solve and was measured to end at an error of 3e-4 for a tolerance of 1e-9. And where there are more than 500,
+    SciML has GMRES find its way with products; here a sparse Jacobian is factored. Without one the method is explicit,
+    as from 64 on where f is a network, whose state is a batch then: these are seldom stiff, and a Jacobian of theirs
+    takes minutes and gigabytes.
+
+    Args:
+        network: whether f has one. sparse: whether the Jacobian is sparse; asked only where it matters.
     """
     if not isinstance(alg, DefaultODEAlgorithm):
         return alg
     stiff: Algorithm
+    if not mass and (n >= _BATCH if network else n > _LARGE and not sparse()):
+        return Vern7() if reltol < _TIGHT else Tsit5()
     if n > _LARGE:
-        stiff = FBDF(linsolve="KrylovJL_GMRES") if mass else KenCarp4(linsolve="KrylovJL_GMRES")
+        stiff = FBDF() if mass else KenCarp4()
     else:
         stiff = Rodas5P() if mass or reltol < _TIGHT else Rosenbrock23()
     if mass:

@@ -17,7 +17,7 @@ from pysciml.engines.julia.sources import callback_model, define, source_model
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.julia_source import SourceRHS
-from pysciml.sensitivity import ForwardSensitivity
+from pysciml.sensitivity import CollocationAdjoint, ForwardSensitivity, SensitivityAlgorithm
 
 _NAN = float("nan")
 
@@ -56,7 +56,12 @@ def takes_sparse(request: Request) -> bool:
     if request.mass is not None and not request.mass.all():  # SciMLSensitivity's jumps of a DAE take a dense one
         return False
     chosen = getattr(alg, "linsolve", None)  # what can be chosen takes dense matrices; SciML chooses by the matrix
-    return chosen is None and rhs.n >= _LARGE and rhs.sparsity.size <= _FEW * rhs.n**2
+    return chosen is None and rhs.n >= _LARGE and is_sparse(rhs)
+
+
+def is_sparse(rhs: CompiledRHS) -> bool:
+    """Whether its Jacobian, which must have been traced, has few entries that are not zero."""
+    return rhs.sparsity.size <= _FEW * rhs.n**2
 
 
 def columns(rows: np.ndarray) -> np.ndarray:
@@ -97,6 +102,18 @@ def numbers(request: Request) -> np.ndarray:
 def name(text: str) -> Held:
     """A string that stays in Julia."""
     return Held(call("keep", text))
+
+
+def sensitivity(sensealg: SensitivityAlgorithm) -> Held:
+    """What Julia's `adjoint!` takes for it: its name, or the collocation that is asked for."""
+    if isinstance(sensealg, CollocationAdjoint):
+        return _collocation(sensealg.stages or 0)
+    return name(sensealg.name)
+
+
+@functools.cache
+def _collocation(stages: int) -> Held:
+    return call("ByCollocation", stages)
 
 
 def steps(request: Request) -> Any:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import time
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +19,12 @@ from pysciml.engines.julia.errors import JuliaError, stop, translated
 from pysciml.engines.julia.events import Search, arguments
 from pysciml.engines.julia.runtime import Held, call, enter
 from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.julia_source import SourceRHS
 from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import (
     BacksolveAdjoint,
+    CollocationAdjoint,
     ForwardSensitivity,
     GaussAdjoint,
     InterpolatingAdjoint,
@@ -30,7 +34,8 @@ from pysciml.sensitivity import (
 )
 from pysciml.solution import ReturnCode, Stats
 
-_SENSITIVITIES = (GaussAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint, ForwardSensitivity)
+_SENSITIVITIES = (GaussAdjoint, CollocationAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint,
+                  ForwardSensitivity)  # fmt: skip
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
 _IN_HALVES = ("dynamical", "second_order")
 _NEVER_BACKWARD = ("FBDF", "QNDF")
@@ -79,6 +84,12 @@ class JuliaEngine:
                 got="sensealg=InterpolatingAdjoint()", expected="GaussAdjoint or QuadratureAdjoint; or Rodas5P, FBDF",
                 fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
+        if isinstance(sensealg, CollocationAdjoint) and (alg.problem != "ode" or alg.residual):
+            raise UnsupportedError(
+                f"`CollocationAdjoint` needs f and its Jacobian as one, which {alg.name} does not.",
+                got="sensealg=CollocationAdjoint()", expected="GaussAdjoint, or another solver: Tsit5, Rodas5P, FBDF",
+                fix="sensealg=pysciml.GaussAdjoint()",
+            )  # fmt: skip
         if isinstance(sensealg.alg, Algorithm) and _never_backward(sensealg.alg):
             raise UnsupportedError(
                 f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, mistakes the time, or"
@@ -111,7 +122,7 @@ class JuliaEngine:
         alg, tolerances = backward_settings(request)
         numbers = np.array((0, 0, 0, 0, *tolerances), dtype=np.float64)
         where = bridge.table(flat, numbers, request.ts, cotangents)
-        made, sensealg = julia_algorithm(alg), bridge.name(request.sensealg.name)
+        made, sensealg = julia_algorithm(alg), bridge.sensitivity(request.sensealg)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
                 made.number)  # fmt: skip
         stats = counted(numbers, alg, time.perf_counter() - start)
@@ -179,11 +190,13 @@ class JuliaEngine:
 
 def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     """What a solve needs besides its numbers: the model and the algorithm."""
-    alg = resolved(request.alg, request.rhs.n, _smallest(request.reltol), request.mass is not None)
+    alg = _resolved(request)
     if alg.autonomous and hasattr(request.rhs, "graph"):
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
     if request.mass is not None:
         _check_mass(request, alg, request.mass)
+    if isinstance(request.sensealg, CollocationAdjoint):
+        _check_collocation(request)
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
@@ -228,6 +241,17 @@ def _check_mass(request: Request, alg: Algorithm, mass: np.ndarray) -> None:
         call("load_initialization")
 
 
+def _check_collocation(request: Request) -> None:
+    """Raises `UnsupportedError` where there is no Jacobian to collocate with, or it is not that of an ODE."""
+    own, zeros = isinstance(request.rhs, SourceRHS), 0 if request.mass is None else int((request.mass == 0).sum())
+    if own or zeros:
+        raise UnsupportedError(
+            "`CollocationAdjoint` is for ODEs, and for right-hand sides in torch.",
+            got="a JuliaFunction" if own else f"{zeros} zeros in mass_matrix",
+            expected="GaussAdjoint", fix="sensealg=pysciml.GaussAdjoint()",
+        )  # fmt: skip
+
+
 def _apart(request: Request, alg: Algorithm, model: Any) -> None:
     """Tells the model what a solver that takes it apart will ask for."""
     if alg.problem == "split" and not request.parts:
@@ -255,6 +279,9 @@ def _apart(request: Request, alg: Algorithm, model: Any) -> None:
 def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]:
     """The algorithm and the tolerances of a backward solve; the model gets the parts it calls."""
     sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
+    if isinstance(sense, CollocationAdjoint):
+        bridge.model(request, ("nonzeros" if bridge.takes_sparse(request) else "jac", "vjp_p"))
+        return request.alg, (0.0, 0.0)
     alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
     bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
     return alg, (sense.reltol or _smallest(request.reltol), sense.abstol or _smallest(request.abstol))
@@ -297,8 +324,16 @@ def _telling(request: Request, direction: str, function: Callable, name: str, ar
     raise failure  # out here it keeps the causes it has: what f raised arrives unchanged
 
 
+def _resolved(request: Request) -> Algorithm:
+    rhs = request.rhs
+    network = isinstance(rhs, CompiledRHS) and rhs.graph("f", request.program).of_networks > 0
+    # The pattern of a network over a batch takes minutes to find.
+    sparse = functools.partial(bridge.is_sparse, rhs) if isinstance(rhs, CompiledRHS) and not network else bool
+    return resolved(request.alg, rhs.n, _smallest(request.reltol), request.mass is not None, network, sparse)
+
+
 def _backward_algorithm(request: Request) -> Algorithm:
-    alg = resolved(request.alg, request.rhs.n, _smallest(request.reltol), request.mass is not None)
+    alg = _resolved(request)
     if isinstance(request.sensealg, ForwardSensitivity):
         return alg
     return for_backward(alg, request.sensealg, mass=request.mass is not None, single=request.single)

@@ -104,5 +104,5 @@ def adjoint_many(request: Request, trajectories: Trajectories, cotangents: np.nd
     alg, tolerances = backward_settings(request)
     where = bridge.table(du0, dp, counts, request.ts, cotangents)
     called(request, "backward", "adjoint_many_at!", bridge.address(where), count, n, request.rhs.m, trajectories.handle,
-           request.sensealg.name, julia_algorithm(alg), *tolerances)  # fmt: skip
+           bridge.sensitivity(request.sensealg), julia_algorithm(alg), *tolerances)  # fmt: skip
     return du0, dp, counted(counts.sum(axis=0), alg, time.perf_counter() - start)

@@ -26,7 +26,7 @@ class JuliaError(PySciMLError, RuntimeError):
 def translated(error: JuliaError, request: Request, direction: str) -> BaseException:
     """The pysciml error for what Julia raised in a solve: a `SolveError` where the solver stopped.
 
-    Where `BacksolveAdjoint` lost the solution it is an `UnsupportedError`: this problem is none for it. What Python
+    Where a sensitivity algorithm is none for the problem it is an `UnsupportedError`. What Python
     raised in a right-hand side that was called back is itself.
     """
     text = error.got or ""
@@ -38,8 +38,8 @@ def translated(error: JuliaError, request: Request, direction: str) -> BaseExcep
     if stopped is None:
         return JuliaError(f"the {direction} solve by {request.alg.name} failed in Julia.", got=text)
     direction, name, t = stopped[1], stopped[2].rpartition(".")[2], float(stopped[3])
-    if name == "Lost":
-        return _lost(request, t)
+    if name in _UNFIT:
+        return _UNFIT[name](request, t)
     return stop(request, direction, returned(name), t, f"{name} from Julia")
 
 
@@ -50,6 +50,19 @@ def _lost(request: Request, t: float) -> UnsupportedError:
         expected="GaussAdjoint, InterpolatingAdjoint or QuadratureAdjoint, which keep the solution",
         fix="sensealg=pysciml.GaussAdjoint()",
     )
+
+
+def _rough(request: Request, t: float) -> UnsupportedError:
+    return UnsupportedError(
+        "`CollocationAdjoint` goes by the steps of the solution, and between them the derivative of f in the parameters"
+        " does what they do not show: a term that is zero now, for one, times an oscillation.",
+        got=f"a step of {request.alg.name} at t = {t:.6g} that is too long for it", expected="GaussAdjoint; or dtmax",
+        fix="sensealg=pysciml.GaussAdjoint()",
+    )  # fmt: skip
+
+
+# Where a sensitivity algorithm is none for a problem.
+_UNFIT = {"Lost": _lost, "Rough": _rough}
 
 
 def returned(name: str) -> ReturnCode:

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 from problems import F64, heat, lotka_volterra, robertson, vector
+from processes import output
 
 import pysciml as ps
 from pysciml.algorithms import REGISTRY, Algorithm
@@ -233,18 +234,45 @@ def test_switching_is_as_cheap_as_it_should_be(alg):
 
 
 @pytest.mark.parametrize(
-    ("n", "reltol", "mass", "name"),
+    ("n", "reltol", "kind", "name"),
     [
-        (3, 1e-6, False, "AutoTsit5(Rosenbrock23)"),
-        (3, 1e-7, False, "AutoVern7(Rodas5P)"),
-        (51, 1e-6, False, "AutoTsit5(Rosenbrock23)"),
-        (501, 1e-7, False, "AutoVern7(KenCarp4)"),
-        (3, 1e-3, True, "Rodas5P"),
+        (3, 1e-6, "", "AutoTsit5(Rosenbrock23)"),
+        (3, 1e-7, "", "AutoVern7(Rodas5P)"),
+        (51, 1e-6, "", "AutoTsit5(Rosenbrock23)"),
+        (501, 1e-7, "sparse", "AutoVern7(KenCarp4)"),
+        (501, 1e-6, "", "Tsit5"),
+        (63, 1e-6, "network", "AutoTsit5(Rosenbrock23)"),
+        (64, 1e-6, "network", "Tsit5"),
+        (64, 1e-7, "network", "Vern7"),
+        (3, 1e-3, "mass", "Rodas5P"),
+        (600, 1e-3, "mass network", "FBDF"),
     ],
 )
-def test_no_algorithm_is_scimls_choice(n, reltol, mass, name):
-    assert resolved(ps.DefaultODEAlgorithm(), n, reltol, mass).name == name
-    assert resolved(ps.Tsit5(), n, reltol, mass) == ps.Tsit5()
+def test_no_algorithm_is_scimls_choice_but_where_its_jacobian_would_be_huge(n, reltol, kind, name):
+    facts = reltol, "mass" in kind, "network" in kind, lambda: "sparse" in kind
+    assert resolved(ps.DefaultODEAlgorithm(), n, *facts).name == name
+    assert resolved(ps.Tsit5(), n, *facts) == ps.Tsit5()
+
+
+def test_a_network_over_a_large_batch_has_no_jacobian_in_memory():
+    """Of 20,000 states it would have 3 GB; the process may take 1.5 more."""
+    out = output("""
+        import resource
+        import torch, pysciml as ps
+        torch.manual_seed(0)
+        net = torch.nn.Sequential(torch.nn.Linear(2, 8), torch.nn.Tanh(), torch.nn.Linear(8, 2)).double()
+        small, large = (torch.randn(k, 2, dtype=torch.float64) for k in (4, 10_000))
+        def slopes(u0):
+            net.zero_grad()
+            prob = ps.ODEProblem(lambda t, u: net(u), u0, (0.0, 1.0))
+            sol = ps.solve(prob, saveat=[1.0], reltol=1e-6, engine="julia")
+            sol.u.square().mean().backward()
+            return sol.stats.alg
+        slopes(small)
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(slopes(large), (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**20 < 1.5)
+    """)
+    assert out.split()[-2:] == ["Tsit5", "True"]
 
 
 @pytest.mark.parametrize("tolerance", [1e-4, 1e-9])

@@ -17,7 +17,7 @@ pytestmark = pytest.mark.julia
 TIGHT = {"reltol": 1e-10, "abstol": 1e-10}
 TIMES = torch.tensor([0.3, 1.1, 2.0], dtype=torch.float64)
 SENSITIVITIES = [ps.GaussAdjoint, ps.InterpolatingAdjoint, ps.QuadratureAdjoint, ps.BacksolveAdjoint,
-                 ps.ForwardSensitivity]  # fmt: skip
+                 ps.ForwardSensitivity, ps.CollocationAdjoint]  # fmt: skip
 OTHERS = [ps.AutoTsit5(), ps.BS3(), ps.DP5(), ps.Vern9(), ps.TRBDF2(), ps.KenCarp4(), ps.KenCarp47(), ps.Kvaerno5(),
           ps.Rodas4(), ps.FBDF(), ps.QNDF(), ps.RadauIIA5(), ps.ROCK4(), ps.CVODE_BDF(), ps.CVODE_Adams(),
           ps.ARKODE()]  # fmt: skip
@@ -151,6 +151,65 @@ def test_float32_can_be_computed_in_float32():
     errors = [relative_error(x.grad.double(), y) for x, y in zip((u0, p), by_differences(), strict=True)]
     assert 1e-9 < max(errors) < 1e-3
     assert u0.grad.dtype is p.grad.dtype is torch.float32
+
+
+@pytest.mark.parametrize("stages", [None, 3, 6])
+def test_collocation_inside_of_steps_backwards_in_time_and_with_a_mass(stages):
+    """Saved where no step ends; t falls; 2 u' = -p u + t, with u(1) = u0."""
+    u0, p = vector(1.0, 0.7).requires_grad_(), vector(0.4).requires_grad_()
+    prob = ps.ODEProblem(lambda t, u, p: -p * u + t, u0, (1.0, -1.0), p, vector(2.0, 2.0))
+    ts = torch.linspace(1.0, -1.0, 23, dtype=torch.float64)
+    sensealg = ps.CollocationAdjoint(stages=stages)
+    sol = ps.solve(prob, ps.Rodas5P(), saveat=ts, engine="julia", sensealg=sensealg, **TIGHT)
+    sol.u.square().sum().backward()
+    x, q = (x.detach().clone().requires_grad_() for x in (u0, p))
+    particular = lambda t: t / q - 2 / q**2  # noqa: E731
+    exact = particular(ts)[:, None] + torch.exp(-q * (ts - 1)[:, None] / 2) * (x - particular(torch.ones(())))
+    exact.square().sum().backward()
+    torch.testing.assert_close(sol.u.detach(), exact.detach(), rtol=1e-8, atol=1e-8)
+    assert max(relative_error(u0.grad, x.grad), relative_error(p.grad, q.grad)) < 1e-7
+
+
+def test_collocation_takes_a_sparse_jacobian():
+    """Heat on a line of 80 points, against `GaussAdjoint`."""
+
+    def slopes(sensealg):
+        p, n = vector(3.0).requires_grad_(), 80
+        u0 = torch.sin(torch.linspace(0, 3, n, dtype=torch.float64)).requires_grad_()
+        f = lambda t, u, p: p * n * (torch.roll(u, 1) - 2 * u + torch.roll(u, -1)) - u**3  # noqa: E731
+        prob = ps.ODEProblem(f, u0, (0.0, 1.0), p)
+        sol = ps.solve(prob, ps.Rodas5P(), saveat=[0.3, 1.0], engine="julia", sensealg=sensealg, **TIGHT)
+        sol.u.pow(2).sum().backward()
+        return torch.cat([u0.grad, p.grad])
+
+    assert relative_error(slopes(ps.CollocationAdjoint()), slopes(ps.GaussAdjoint())) < 1e-6
+
+
+@pytest.mark.parametrize("alg", [ps.BS3(), ps.Tsit5(), ps.Vern7(), ps.Rodas5P()], ids=lambda a: a.name)
+def test_collocation_on_steps_that_miss_something_raises(alg):
+    """The last layer's weight is zero, and the steps know nothing of the oscillation that it shall learn."""
+    p = vector(0.0, 0.0).requires_grad_()
+    options = {"engine": "julia", "saveat": [10.0], "reltol": 1e-7, "abstol": 1e-7}
+    prob = ps.ODEProblem(shaken, vector(0.0), (0.0, 10.0), p)
+    sol = ps.solve(prob, alg, sensealg=ps.CollocationAdjoint(), **options)
+    with pytest.raises(ps.UnsupportedError, match=r"steps of the solution[\s\S]*at t = [\s\S]*GaussAdjoint\(\)"):
+        sol.u[-1, 0].backward()
+    assert p.grad is None
+    sol = ps.solve(prob, alg, sensealg=ps.CollocationAdjoint(), dtmax=0.005, **options)
+    sol.u[-1, 0].backward()
+    assert p.grad[1].item() == pytest.approx((1 - math.cos(500.0)) / 50, abs=2e-6)
+
+
+def test_what_collocation_cannot_take_is_refused():
+    own = ps.ODEProblem(ps.JuliaFunction("f(u, p, t) = -u"), vector(1.0), (0.0, 1.0))
+    constrained = ps.ODEProblem(lambda t, u: torch.stack([-u[0], u[0] - u[1]]), vector(1.0, 1.0), (0.0, 1.0),
+                                mass_matrix=vector(1.0, 0.0))  # fmt: skip
+    for prob, got in ((own, "a JuliaFunction"), (constrained, "1 zeros in mass_matrix")):
+        with pytest.raises(ps.UnsupportedError, match=rf"right-hand sides in torch[\s\S]*{got}[\s\S]*GaussAdjoint"):
+            ps.solve(prob, ps.Rodas5P(), engine="julia", sensealg=ps.CollocationAdjoint())
+    fall = ps.SecondOrderODEProblem(lambda t, du, u: -u, vector(0.0), vector(1.0), (0.0, 1.0))
+    with pytest.raises(ps.UnsupportedError, match=r"f and its Jacobian as one, which VelocityVerlet does not"):
+        ps.solve(fall, ps.VelocityVerlet(), dt=0.01, engine="julia", sensealg=ps.CollocationAdjoint())
 
 
 def shaken(t, u, p):
