@@ -20,6 +20,7 @@ import torchdiffeq
 import pysciml as ps
 from benchmarks import by_diffrax
 from benchmarks.from_julia import FromJulia, timed
+from benchmarks.lotka_volterra_by_hand import ByHand
 from pysciml.engines.select import engine_name
 
 TIMES = torch.linspace(0.0, 10.0, 41, dtype=torch.float64)
@@ -27,6 +28,8 @@ U0 = torch.tensor([0.44249296, 4.6280594], dtype=torch.float64)
 TOL = 1e-6
 JULIA, ALONE = "pysciml Tsit5, julia", "the same Julia calls, from Julia"
 WITHOUT = "torch's loop around these calls"
+BY_STEPS = "pysciml Tsit5, CollocationAdjoint"
+BY_HAND = "written by hand in Julia, GaussAdjoint"
 
 
 class UDE(torch.nn.Module):
@@ -67,14 +70,14 @@ def gradient(states: Callable[[UDE], torch.Tensor]) -> Callable[[], torch.Tensor
     return run
 
 
-def by_pysciml(alg, engine: str = "embedded", tol: float = TOL) -> Callable[[], torch.Tensor]:
+def by_pysciml(alg, engine: str = "embedded", tol: float = TOL, sensealg=None) -> Callable[[], torch.Tensor]:
     @functools.cache
     def problem(net):
         return ps.ODEProblem(net, U0, (0.0, 10.0))
 
     def states(net):
         prob = problem(net)
-        return ps.solve(prob, alg, saveat=TIMES, reltol=tol, abstol=tol, engine=engine).u
+        return ps.solve(prob, alg, saveat=TIMES, reltol=tol, abstol=tol, engine=engine, sensealg=sensealg).u
 
     return gradient(states)
 
@@ -195,6 +198,8 @@ def contestants() -> dict[str, Callable[[], Callable[[], torch.Tensor]]]:
         calls = functools.cache(lambda: FromJulia(model(), ps.Tsit5(), U0, TIMES, TOL))
         found[ALONE] = calls
         found[WITHOUT] = lambda: InTorchsLoop(calls())
+        found[BY_STEPS] = lambda: by_pysciml(ps.Tsit5(), "julia", sensealg=ps.CollocationAdjoint())
+        found[BY_HAND] = lambda: ByHand(list(model().parameters()), U0, TIMES, TOL)
     return found
 
 
