@@ -1,4 +1,4 @@
-"""From `python` to the first gradient of a model never seen before, and to that of a second one, with the julia engine.
+"""From `python` to the first gradient of a model never seen before, and to that of a second one, with each engine.
 
 Each sample is a process of its own. Julia's packages are compiled already; models never are: their code lives in the
 process that made it.
@@ -11,6 +11,8 @@ import subprocess
 import sys
 import time
 from statistics import median
+
+from pysciml.engines.select import engine_name
 
 # The pieces are timed where they are called, so that the process does what any user's does.
 SCRIPT = """
@@ -44,6 +46,16 @@ def timed(owner, attribute, name):
 timed(runtime, "_start", "juliacall and PySciML")
 timed(runtime, "_load", "PySciML")
 timed(bridge, "model", "model")
+"""
+
+EMBEDDED = """
+import json, sys, time
+start, pieces = float(sys.argv[1]), {"model": 0.0}
+import torch
+import pysciml as ps
+"""
+
+BOTH = """
 torch.set_num_threads(1)
 
 def gradient(sizes, activation):
@@ -53,7 +65,7 @@ def gradient(sizes, activation):
     u0 = torch.ones(sizes[0], dtype=torch.float64)
     prob = ps.ODEProblem(lambda t, u: net(u) - u, u0, (0.0, 2.0))
     begun = time.time()
-    u = ps.solve(prob, ps.ALGORITHM(), saveat=0.1, engine="julia").u
+    u = ps.solve(prob, ps.ALGORITHM(), saveat=0.1, engine=ENGINE).u
     forward = time.time() - begun
     (u ** 2).mean().backward()
     return forward, time.time() - begun - forward
@@ -70,14 +82,31 @@ print(json.dumps({"total": total, "second": second, "forward": forward, "backwar
 """
 
 
-def sample(algorithm: str) -> dict:
+def sample(algorithm: str, engine: str = "julia") -> dict:
     """Seconds of one process: in all, of a second model, and of their pieces."""
-    command = [sys.executable, "-c", SCRIPT.replace("ALGORITHM", algorithm), repr(time.time())]
+    script = (SCRIPT if engine == "julia" else EMBEDDED) + BOTH
+    code = script.replace("ALGORITHM", algorithm).replace("ENGINE", repr(engine))
+    command = [sys.executable, "-c", code, repr(time.time())]
     return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
 
 
 def main(samples: int = 3) -> None:
     print("seconds from `python` to the first gradient of a model, and of a second, different model\n")
+    for algorithm in ("CVODE_Adams", "CVODE_BDF"):
+        sample(algorithm, "embedded")
+        found = [sample(algorithm, "embedded") for _ in range(samples)]
+        print(f"{algorithm}, embedded: {summary(found)}; first solve {median(s['forward'] for s in found):.2f} s")
+    if engine_name("auto") == "julia":
+        with_julia(samples)
+
+
+def summary(found: list[dict]) -> str:
+    return (f"{median(s['total'] for s in found):.2f} s median, {min(s['total'] for s in found):.2f} s best of "
+            f"{len(found)}; a second model {median(s['second'] for s in found):.2f} s median, "
+            f"{min(s['second'] for s in found):.2f} s best")  # fmt: skip
+
+
+def with_julia(samples: int) -> None:
     for algorithm in ("Tsit5", "Rodas5P"):
         sample(algorithm)  # files into memory; packages compiled, should they not be
         found = [sample(algorithm) for _ in range(samples)]
@@ -86,9 +115,7 @@ def main(samples: int = 3) -> None:
         juliacall = times["juliacall and PySciML"] - times["PySciML"]
         # Julia starts inside the first call, which belongs to the model.
         model = times["model"] - times["juliacall and PySciML"]
-        print(f"{algorithm}: {median(s['total'] for s in found):.2f} s median, {min(s['total'] for s in found):.2f} s "
-              f"best of {samples}; a second model {median(s['second'] for s in found):.2f} s median, "
-              f"{min(s['second'] for s in found):.2f} s best")  # fmt: skip
+        print(f"{algorithm}, julia: {summary(found)}")
         parts = {
             "python itself": times["python"], "import torch": times["torch"], "import pysciml": times["pysciml"],
             "juliacall, Julia": juliacall, "PySciML": times["PySciML"], "the model (4 parts)": model,

@@ -61,7 +61,9 @@ def solve(
         prob: the problem. Not every kind takes every argument below; its docstring says which, and others raise.
         alg: an algorithm or its name. None, with Julia: `DefaultODEAlgorithm`, which chooses as SciML does and
             switches when f turns stiff; embedded: `CVODE_BDF` (`IDA` with a mass matrix), right for stiff and
-            non-stiff alike, and `DP5` where f cannot be compiled or lives on a GPU.
+            non-stiff alike, and `DP5` where f cannot be compiled or lives on a GPU. A network over a batch (64 states
+            or more) is taken as not stiff: `Tsit5` or `Vern7`; `DP5` embedded, and with engine "auto" where large
+            products of matrices are all that it costs. `sol.stats` says who solved it.
         saveat: times to save at, strictly monotone from t0 towards t1, a list or a tensor (which may require grad); or
             a number, the spacing from t0 on; None saves both ends of the span.
         reltol, abstol: local error tolerances, positive; either may be one per state, in u0's structure (`reltol` with
@@ -70,7 +72,7 @@ def solve(
             `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
             that an event terminates ends with its time and the state after it.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager, `CollocationAdjoint`
-            with delays.
+            with delays; that one is the fastest in Julia for a stiff f of few states.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.

@@ -155,7 +155,8 @@ _BY = {"casadi": ("CasADi", "compiled", _IMPLICITLY), "scipy": ("SciPy", "compil
        "torchdiffeq": ("torchdiffeq", "callback", "DirectAdjoint, BacksolveAdjoint"),
        "torchsde": ("torchsde", "callback", "DirectAdjoint"),
        None: ("no", "-", "-")}  # fmt: skip
-_JULIA = ("compiled, callback, Julia", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")
+_JULIA = ("compiled, callback, Julia",
+          "Gauss-, Collocation-, Interpolating-, Quadrature-, BacksolveAdjoint, ForwardSensitivity")  # fmt: skip
 
 _NO_FORWARD = ("compiled, callback", "Gauss-, Interpolating-, Quadrature-, BacksolveAdjoint")
 
@@ -182,7 +183,7 @@ def capabilities() -> Capabilities:
     """What can be solved here, and how: one row an algorithm.
 
     Route and gradients are those of the embedded engine where it has the algorithm, else those of the julia engine,
-    which takes every route and has the same five gradients for all of its algorithms but those for problems in parts,
+    which takes every route and has the same six gradients for all of its algorithms but those for problems in parts,
     those that take the residual and those for delays.
 
     Example:

@@ -107,7 +107,7 @@ class JuliaEngine:
         where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, *each, request.tstops)
         made = julia_algorithm(alg)  # held here: what nobody holds is let go before a call
         number = entered(request, "forward", "solve_at", bridge.address(where), model.number, made.number)
-        stats = counted(numbers, request.alg, time.perf_counter() - start)
+        stats = counted(numbers, alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
         return Trajectory(u, stats, handle=Held(number))
 
@@ -182,7 +182,7 @@ class JuliaEngine:
         else:
             if handle is None:
                 return search.met(None)
-            stats = counted(search.counts, request.alg, time.perf_counter() - search.start)
+            stats = counted(search.counts, alg, time.perf_counter() - search.start)
             return search.met(Trajectory(np.empty((0, request.rhs.n)), stats, handle=handle))
         watch.rhs.raised = None  # type: ignore[attr-defined]
         raise raised

@@ -55,7 +55,7 @@ def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
             request.t0, request.t1, request.reltol, getattr(request.sensealg, "checkpoints", None) or 0,
             bridge.steps(request), keep,
         )  # fmt: skip
-    stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
+    stats = counted(counts.sum(axis=0), alg, time.perf_counter() - start)
     errors = _errors(request, runs, stopped, u)
     if show:
         show(count, len(errors))
