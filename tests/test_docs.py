@@ -28,7 +28,15 @@ def test_docstring_examples(name):
     assert failures == 0
 
 
-def test_the_readme_example_runs():
+# Carlson, "Über Geschwindigkeit und Größe der Hefevermehrung in Würze", Biochem. Z. 57 (1913): hour by hour.
+YEAST = (9.6, 18.3, 29.0, 47.2, 71.1, 119.1, 174.6, 257.3, 350.7, 441.0, 513.3, 559.7, 594.8, 629.4, 640.8, 651.1, 655.9,
+         659.6, 661.8)  # fmt: skip
+
+
+def test_the_readme_examples_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    pathlib.Path("growth.csv").write_text("hours,biomass\n" + "".join(f"{hour},{y}\n" for hour, y in enumerate(YEAST)))
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
     assert blocks
     fitted = 0
@@ -38,6 +46,12 @@ def test_the_readme_example_runs():
         if "model" in scope:
             assert all(p.grad is not None for p in scope["model"].parameters())
             fitted += 1
+        elif "law" in scope:
+            assert scope["law"].kept(0) == ["y", "y²"]
+            said = re.search(r"# dy/dt = ([\d.]+) y - ([\d.]+) y²", block)
+            found = [abs(scope["law"].coefficient(0, term)[0]) for term in ("y", "y²")]
+            assert found == pytest.approx([float(x) for x in said.groups()], rel=0.02)
+            assert len(block.strip().splitlines()) < 15
         else:
             assert scope["start"].grad.abs().min() > 0
     assert fitted
