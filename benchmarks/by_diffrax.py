@@ -25,7 +25,7 @@ def version() -> str:
 
 def gradient(
     f: Callable, solver: str, parameters: Sequence[torch.Tensor], u0: torch.Tensor, ts: torch.Tensor,
-    scale: torch.Tensor | float = 1.0, small: torch.Tensor | float = 1.0,
+    scale: torch.Tensor | float = 1.0, small: torch.Tensor | float = 1.0, max_steps: int = 4096,
 ) -> Callable[[float], torch.Tensor]:  # fmt: skip
     """The gradient, at a tolerance, of the mean square of the scaled states at `ts`; float64, compiled once for all.
 
@@ -44,7 +44,7 @@ def gradient(
     def loss(p, tol):
         solution = diffrax.diffeqsolve(
             diffrax.ODETerm(f), getattr(diffrax, solver)(), 0.0, times[-1], None if solver == "Tsit5" else 1e-4, start,
-            p, saveat=diffrax.SaveAt(ts=times), max_steps=4096,
+            p, saveat=diffrax.SaveAt(ts=times), max_steps=max_steps,
             stepsize_controller=diffrax.PIDController(rtol=tol, atol=tol * least),
             adjoint=diffrax.RecursiveCheckpointAdjoint(),
         )  # fmt: skip
