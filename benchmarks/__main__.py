@@ -15,8 +15,8 @@ from importlib import import_module
 from benchmarks.report import Report
 
 # The ones that print what they found have their pages written here; the others write them.
-PRINTING = ("lotka_volterra_ude", "stiff", "stiff_ude", "stochastic", "dde", "cold_start")
-CASES = (*PRINTING, "neural_ode", "overhead")
+PRINTING = ("lotka_volterra_ude", "stiff_ude", "stochastic", "dde", "cold_start")
+CASES = (*PRINTING, "stiff", "neural_ode", "overhead")
 TABLE = "gradients"
 
 
