@@ -29,8 +29,8 @@ def test_docstring_examples(name):
 
 
 # Carlson, "Über Geschwindigkeit und Größe der Hefevermehrung in Würze", Biochem. Z. 57 (1913): hour by hour.
-YEAST = (9.6, 18.3, 29.0, 47.2, 71.1, 119.1, 174.6, 257.3, 350.7, 441.0, 513.3, 559.7, 594.8, 629.4, 640.8, 651.1, 655.9,
-         659.6, 661.8)  # fmt: skip
+YEAST = (9.6, 18.3, 29.0, 47.2, 71.1, 119.1, 174.6, 257.3, 350.7, 441.0, 513.3, 559.7, 594.8, 629.4, 640.8, 651.1,
+         655.9, 659.6, 661.8)  # fmt: skip
 
 
 def test_the_readme_examples_run(tmp_path, monkeypatch):
