@@ -36,6 +36,14 @@ def contiguous(shape: Sequence[int]) -> Strides:
     return Strides(0, tuple(math.prod(shape[axis + 1 :]) if n > 1 else 0 for axis, n in enumerate(shape)))
 
 
+class Which(np.ndarray):
+    """A walk that says which operand is read. It is straight only where that is one and the same.
+
+    >>> strides_of(np.arange(3)), strides_of(np.arange(3).view(Which)), strides_of(np.zeros(3, int).view(Which))
+    (Strides(start=0, steps=(1,)), None, Strides(start=0, steps=(0,)))
+    """
+
+
 def strides_of(index: np.ndarray) -> Strides | None:
     """The strides by which an array of indices walks through memory, or None if it does not walk straight.
 
@@ -43,6 +51,8 @@ def strides_of(index: np.ndarray) -> Strides | None:
     Strides(start=5, steps=(1, -2))
     """
     if index.size == 0 or index.min() < 0:
+        return None
+    if isinstance(index, Which) and index.max() > index.min():
         return None
     start = int(index.flat[0])
     steps = tuple(int(np.take(index, 1, axis).flat[0]) - start if n > 1 else 0 for axis, n in enumerate(index.shape))
@@ -74,7 +84,9 @@ def cut(shape: tuple[int, ...], walks: Sequence[np.ndarray]) -> list[Box] | None
 def _stops(walk: np.ndarray, axis: int) -> set[int]:
     """Where straight pieces end along one axis. A jump lies between pieces: of 9 0 1 2 the first is 9 alone."""
     size = walk.shape[axis]
-    steps = np.diff(np.moveaxis(walk, axis, 0).reshape(size, -1), axis=0)
+    steps = np.diff(np.moveaxis(np.asarray(walk), axis, 0).reshape(size, -1), axis=0)
+    if isinstance(walk, Which):
+        return set((np.flatnonzero(steps.any(1)) + 1).tolist())
     bends = np.flatnonzero((steps[1:] != steps[:-1]).any(1)) + 1  # the step after point `bend` is another one
     stops: set[int] = set()
     start = 0

@@ -21,7 +21,7 @@ import numpy as np
 
 from pysciml.rhs import julia_text as text
 from pysciml.rhs.graph import BINARY, REDUCTIONS, UNARY, Builder, Graph, Node
-from pysciml.rhs.julia_boxes import Strides, cut, merge, owners, runs, strides_of
+from pysciml.rhs.julia_boxes import Strides, Which, cut, merge, owners, runs, strides_of
 from pysciml.rhs.julia_matmul import Operand, matmul
 from pysciml.rhs.julia_text import Place, at
 
@@ -295,7 +295,7 @@ class _Writer:
             yield np.where(mask, index if node.size > 1 else 0, 0)
         elif node.op == "gather":
             owner, local = owners(node.data[index], [a.size for a in node.args])
-            yield np.where(mask, owner, -2)
+            yield np.where(mask, owner, -2).view(Which)
             for operand, arg in enumerate(node.args):
                 here = mask & (owner == operand)
                 if here.any():
