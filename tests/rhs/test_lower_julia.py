@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import re
 from pathlib import Path
 
 import hypothesis.strategies as st
@@ -15,6 +17,7 @@ from against_torch import flat_inputs, moved
 from hypothesis import given
 from tables import params
 
+import pysciml as ps
 from pysciml.rhs.base import KINDS
 from pysciml.rhs.graph import BINARY, UNARY, Builder, evaluate
 from pysciml.rhs.lower_julia import kernel
@@ -209,3 +212,27 @@ def test_products_of_every_layout(m, k, n, layout):
     truth = evaluate(graph, u=values["u"], p=values["p"])
     for single, tol in ((False, 1e-12), (True, 1e-4)):
         assert torch.allclose(in_julia(kernel(graph), single, m * n, values), truth, rtol=tol, atol=tol)
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("kind", ["f", "vjp", "vjp_p", "jac"])
+def test_a_lowering_that_computes_something_else_is_found_before_the_first_solve(kind, monkeypatch):
+    """What Julia computes is held against torch once for each part of each model."""
+    from pysciml.engines.julia import sources
+
+    def lowered(graph, of, lower=kernel):
+        code = lower(graph, of)
+        wrong = re.sub(r"out\[1\] = (.*)", r"out[1] = u[1] + (\1)", code.source) if of == kind else code.source
+        assert of != kind or wrong != code.source
+        return dataclasses.replace(code, source=wrong)
+
+    monkeypatch.setattr(sources, "kernel", lowered)
+    p = torch.tensor([0.3, 0.7], dtype=torch.float64, requires_grad=True)
+    factor = 2.0 + KINDS.index(kind)  # models are kept by their graphs: this one is new
+
+    def f(t, u, p):
+        return torch.stack([p[0] * u[1] * u[0] - factor * u[0], p[1] - u[1] ** 2])
+
+    prob = ps.ODEProblem(f, torch.ones(2, dtype=torch.float64, requires_grad=True), (0.0, 1.0), p)
+    with pytest.raises(ps.PySciMLError, match=rf"something else than f \({kind}\)[\s\S]*callback"):
+        ps.solve(prob, ps.Rodas5P(), engine="julia").u.sum().backward()

@@ -122,9 +122,8 @@ mutable struct Gauss{T, F}
     next::Int  # the column of the next jump
     y::Vector{T}
     λ::Vector{T}
-    part::Vector{T}
+    parts::Matrix{T}  # λᵀ df/dp at the nodes, in columns
     piece::Vector{T}
-    last::Vector{T}
     dp::Vector{T}
     size::T  # of dp
 end
@@ -174,14 +173,22 @@ Adds the integral over a piece of a step. Where its last Legendre coefficient sa
 oscillation, and only halves that agree with the whole are believed from there on.
 """
 function add_piece!(g::Gauss{T}, integrator, from, to) where {T}
-    integrate!(g.piece, g, integrator, from, to)
-    size = norm2(g.piece)
-    if error_of(size, norm2(g.last), length(g.rule)) > allowed(g, size)
+    size, last = integrate!(g.piece, g, integrator, from, to)
+    if error_of(size, last, length(g.rule)) > allowed(g, size)
         add_halves!(g, integrator, from, to, copy(g.piece), 40)
     else
-        add_to!(g.dp, g.piece)
-        g.size = norm2(g.dp)
+        add_piece!(g, g.piece)
     end
+    return nothing
+end
+
+function add_piece!(g::Gauss{T}, piece::Vector{T}) where {T}
+    total, dp = zero(T), g.dp
+    @simd for i in eachindex(dp, piece)
+        @inbounds dp[i] += piece[i]
+        @inbounds total = muladd(dp[i], dp[i], total)
+    end
+    g.size = sqrt(total)
     return nothing
 end
 
@@ -190,34 +197,55 @@ allowed(g::Gauss, size) = g.reltol * max(g.size, size) + g.abstol
 """Adds the integral over a piece where Gauss's rule gives `whole`, in halves until they agree with it."""
 function add_halves!(g::Gauss, integrator, from, to, whole, depth)
     middle = (from + to) / 2
-    first = integrate!(similar(whole), g, integrator, from, middle)
-    second = integrate!(similar(whole), g, integrator, middle, to)
+    first, second = similar(whole), similar(whole)
+    sizes = integrate!(first, g, integrator, from, middle)[1], integrate!(second, g, integrator, middle, to)[1]
     @. whole -= first + second
-    if depth > 0 && norm2(whole) > allowed(g, max(norm2(first), norm2(second)))
+    if depth > 0 && norm2(whole) > allowed(g, max(sizes...))
         add_halves!(g, integrator, from, middle, first, depth - 1)
         add_halves!(g, integrator, middle, to, second, depth - 1)
     else
-        add_to!(g.dp, first)
-        add_to!(g.dp, second)
-        g.size = norm2(g.dp)
+        add_piece!(g, first)
+        add_piece!(g, second)
     end
     return nothing
 end
 
-"""Gauss's rule from `from` to `to`, into `total`; the last Legendre coefficient goes to `g.last`, on the same scale."""
-function integrate!(total, g::Gauss{T}, integrator, from, to) where {T}
+"""
+Gauss's rule from `from` to `to`, into `piece`. Returns the size of that and of the last Legendre coefficient, on the same
+scale.
+"""
+function integrate!(piece, g::Gauss{T}, integrator, from, to) where {T}
     h, middle = (to - from) / 2, (to + from) / 2
-    fill!(total, zero(T))
-    fill!(g.last, zero(T))
-    for node in g.rule
+    for (i, node) in enumerate(g.rule)
         t = muladd(h, T(node.x), middle)
         integrator(g.λ, t)
         g.state(g.y, t)
-        g.vjp_p(g.part, g.λ, g.y, integrator.p, t)
-        add!(total, g.last, -h * T(node.weight), -2 * h * T(node.last), g.part)
+        g.vjp_p(view(g.parts, :, i), g.λ, g.y, integrator.p, t)
     end
-    return total
+    return combine!(piece, g.parts, g.rule, -h)::Tuple{T, T}
 end
+
+# With many parameters all of this is bound by memory: each column is read once, for whatever it is needed for.
+function combine!(piece, parts, rule, h)
+    n = length(rule)
+    n == 3 && return combine!(piece, parts, rule, h, Val(3))
+    n == 4 && return combine!(piece, parts, rule, h, Val(4))
+    return combine!(piece, parts, rule, h, Val(n))
+end
+
+function combine!(piece, parts::Matrix{T}, rule, h, ::Val{N}) where {T, N}
+    weights, lasts = ntuple(i -> T(h * rule[i].weight), Val(N)), ntuple(i -> T(2 * h * rule[i].last), Val(N))
+    size = last = zero(T)
+    @simd for k in eachindex(piece)
+        values = ntuple(i -> @inbounds(parts[k, i]), Val(N))
+        total, rough = sum(weights .* values), sum(lasts .* values)
+        @inbounds piece[k] = total
+        size = muladd(total, total, size)
+        last = muladd(rough, rough, last)
+    end
+    return sqrt(size), sqrt(last)
+end
+foreach(N -> precompile(combine!, (Vector{Float64}, Matrix{Float64}, Vector{Node}, Float64, Val{N})), 3:5)
 
 function add_to!(total, piece)
     @simd for i in eachindex(total, piece)
@@ -271,7 +299,7 @@ function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol,
     n, m, before = length(prob.u0), length(dp), f.vjp.calls[]
     state = States{T}(Interpolant(sol))
     g = Gauss{T, typeof(f.vjp_p)}(state, f.vjp_p, rule(alg), sol.t, length(sol.t), T(reltol), T(abstol), Vector{T}(ts),
-        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), (zeros(T, m) for _ in 1:4)..., zero(T))
+        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), zeros(T, m, length(rule(alg))), zeros(T, m), zeros(T, m), zero(T))
     λ = zeros(T, n)
     stop = g.ts[end]
     jump!(λ, g)

@@ -46,6 +46,7 @@ An empty model of n states and m parameters, in Float32 if `single`.
 """
 Model(single::Bool, n, m) = single ? Model{Float32}(n, m) : Model{Float64}(n, m)
 number(::Model{T}) where {T} = T
+is_single(model::Model) = number(model) === Float32
 Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 6)..., Ref{Any}(nothing), Ref{Any}(nothing))
 
 """

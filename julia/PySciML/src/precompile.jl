@@ -26,6 +26,7 @@ function example(alg)
     out, counts, ts = zeros(2, 2), zeros(Int, 4), [0.5, 1.0]
     run = solve!(out, counts, example_model(), alg, [1.0, 2.0], [-1.0, -2.0], Float64[], 0.0, 1.0, ts, 1e-6, [1e-8], 0, ())
     interpolate!(out, run, ts)
+    foreach(kind -> evaluate!(zeros(kind == "jac" ? 4 : 2), example_model(), kind, [1.0, 1.0], [1.0, 2.0], [-1.0, -2.0], 0.0), ("f", "vjp", "jac"))
     return run
 end
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
+import torch
 
 from pysciml.engines.base import Request
 from pysciml.engines.julia.errors import JuliaError
@@ -14,8 +15,10 @@ from pysciml.engines.julia.runtime import call
 from pysciml.errors import InvalidInputError
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
+from pysciml.rhs.graph import Graph, evaluate
 from pysciml.rhs.julia_source import SourceRHS
 from pysciml.rhs.lower_julia import kernel
+from pysciml.rhs.parameters import real, to_numpy
 
 _NUMBERS: dict[bool, Any] = {False: ctypes.c_double, True: ctypes.c_float}
 _PLACES = ctypes.c_void_p
@@ -30,9 +33,51 @@ _PROTOTYPES = {single: _prototype(number) for single, number in _NUMBERS.items()
 
 
 def define(model: Any, rhs: CompiledRHS, kind: str, program: Any) -> None:
-    """Gives a model one part of a compiled right-hand side. `program` as of `CompiledRHS.graph`."""
-    code = kernel(rhs.graph(kind, program), kind)
+    """Gives a model one part of a compiled right-hand side. `program` as of `CompiledRHS.graph`.
+
+    Raises:
+        JuliaError: what Julia computes is not what torch does. Nobody should ever see it; a solve would be wrong.
+    """
+    graph = rhs.graph(kind, program)
+    code = kernel(graph, kind)
     call("define!", model, kind, code.source, code.constants, code.tables, code.work)
+    found = [_agree(model, graph, kind, program, seed) for seed in (0, 1)]
+    if not any(found):  # of two points, one may lie where f jumps or all digits cancel
+        raise JuliaError(
+            f"Julia's form of f computes something else than f ({kind}): an error in pysciml's compiler.",
+            got=f"{len(graph.nodes)} operations", expected="a report of it, with f and `python -m pysciml versions`",
+            fix='pysciml.solve(prob, route="callback"), which leaves f to torch',
+        )  # fmt: skip
+
+
+# A wrong step of a compiler is wrong by all digits; what is left is the rounding of other orders of summation.
+_CLOSE = {False: 1e-6, True: 1e-2}
+
+
+def _agree(model: Any, graph: Graph, kind: str, program: Any, seed: int) -> bool:
+    """Whether a part computes in Julia what its graph does in torch, at a point near the one that was recorded."""
+    point = _near(graph, program, seed)
+    with torch.no_grad():
+        expected = evaluate(graph, torch.float64, **point).reshape(-1)
+    t, u, p, v = (to_numpy(point[name]) if name in point else np.zeros(0) for name in ("t", "u", "p", "v"))
+    out = np.empty(expected.numel())
+    call("evaluate!", out, model, kind, v if v.size else u, u, p, t.item())
+    found = torch.from_numpy(out.reshape(u.size, -1).T.ravel() if kind == "jac" else out)
+    scale = expected[expected.isfinite()].abs().max().item() if expected.isfinite().any() else 0.0
+    close = _CLOSE[bool(call("is_single", model))]
+    return torch.allclose(found, expected, rtol=close, atol=close * scale, equal_nan=True)
+
+
+def _near(graph: Graph, program: Any, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    known = {"t": [program.t], "u": program.u, "p": program.parameters}
+    point = {}
+    for name, node in graph.inputs.items():
+        noise = torch.randn(node.size, generator=generator, dtype=torch.float64)
+        leaves = [real(x.detach()).reshape(-1).double().cpu() for x in known.get(name, ())]
+        x = torch.cat(leaves) if leaves else noise
+        point[name] = x * (1 + 0.01 * noise) + 0.001 * noise if x.numel() == node.size else noise
+    return point
 
 
 def callback_model(request: Request, kinds: tuple[str, ...]) -> Any:
