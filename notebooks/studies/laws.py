@@ -12,7 +12,7 @@ import importlib
 from notebooks.studies.kept import machine, table, write_csv, write_text
 from notebooks.studies.row import Row
 
-PROBLEMS = ("lotka_volterra", "seir")
+PROBLEMS = ("lotka_volterra", "seir", "fisher_kpp", "stiff")
 ENGINES = ("julia", "embedded")
 ABOUT = """\
 The law found, its coefficients fitted again in the network's place. Worst coefficient: the largest relative
