@@ -1,9 +1,9 @@
 """What one gradient costs over its parts, call site by call site: the Lotka-Volterra UDE of `lotka_volterra_ude`.
 
 Every piece is timed where it is called, without the pieces inside of it. "In Julia" is what the same calls take when
-they are made from Julia, by Julia's clock; "the crossing" is what the two calls take in Python beyond that. "torch's own
-loop" zeroes gradients, has one node, the loss and its backward pass around these calls: nobody can do without. A clock
-costs a quarter of a microsecond at each call, which the pieces have in them and the whole has not.
+they are made from Julia, by Julia's clock; "the crossing" is what the two calls take in Python beyond that. "torch's
+own loop" zeroes gradients, has one node, the loss and its backward pass around these calls: nobody can do without. A
+clock costs a quarter of a microsecond at each call, which the pieces have in them and the whole has not.
 """
 
 from __future__ import annotations
