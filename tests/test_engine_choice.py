@@ -72,5 +72,5 @@ def test_without_julia_a_network_over_a_batch_is_solved_by_torch():
 @pytest.mark.julia
 def test_auto_leaves_what_is_nothing_but_large_products_to_torch():
     assert batched(8, 32, engine="auto") == ("julia", "Tsit5")
-    assert batched(50, 1024, engine="auto") == ("embedded", "DP5")
+    assert batched(150, 1024, engine="auto") == ("embedded", "DP5")
     assert batched(50, 300, engine="julia") == ("julia", "Tsit5")

@@ -59,8 +59,9 @@ def choose(asked: str | None, alg: Algorithm | None, sensealg: SensitivityAlgori
 
 # From how many states on a network's state is taken for a batch, and from how many operations an evaluation on torch's
 # products are all that it costs. Measured in float64 on one thread, time in torch over time in Julia: 5 for 2-50-2 and
-# a batch of 64 (26,000 operations), 2.4 for 64-256-256-64 alone (200,000), 0.6 for 2-50-2 and 1024 (410,000).
-_BATCH, _HEAVY = 64, 300_000
+# a batch of 64 (26,000 operations), 2.2 for 64-256-256-64 alone (200,000), 1.4 for 2-50-2 and 1024 (410,000), 0.6 for
+# 64-256-256-64 and 64 (12,600,000).
+_BATCH, _HEAVY = 64, 1_000_000
 
 
 def prefers_torch(asked: str | None, name: str, rhs: Any, program: Any) -> bool:
