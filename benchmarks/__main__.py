@@ -16,7 +16,7 @@ from benchmarks.report import Report
 
 # The ones that print what they found have their pages written here; the others write them.
 PRINTING = ("lotka_volterra_ude", "stiff_ude", "stochastic", "dde", "cold_start")
-CASES = (*PRINTING, "stiff", "neural_ode", "overhead", "ensembles", "growth")
+CASES = (*PRINTING, "stiff", "neural_ode", "overhead", "ensembles", "growth", "training")
 TABLE = "gradients"
 
 
