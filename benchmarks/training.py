@@ -293,7 +293,8 @@ def figure(found: dict[str, Trained]) -> Any:
                 ax.loglog(curve.clock, curve.losses, label=name, **pen(i))
         ax.axhline(THRESHOLD, color="#333333", linewidth=0.8, linestyle=":")
         title = "cold: from the start of python" if kind == "cold" else "warm: a new run, all compiled"
-        finish(ax, "seconds", "mean square error" if kind == "cold" else "", legend=kind == "warm").set_title(title)
+        finish(ax, "seconds", "mean square error" if kind == "cold" else "", legend=False).set_title(title)
+    shape.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     return shape
 
 
