@@ -325,10 +325,16 @@ def measured(name: str, folder: Path, steps: list[str]) -> dict[str, dict[str, A
                 done.append(step)
         left = left[len(done) :]
         if left:
-            result = found[left[0]]["result"]
+            step_failed = left[0]
+            result = found[step_failed]["result"]
             if not result.times:
                 result.failed = said.failed
             left = left[1:]
+            what = step_failed.split(":")[0]
+            if said.failed == f"over {SECONDS:g} s" and not result.times:
+                for step in [x for x in left if x.startswith(what)]:
+                    found[step]["result"].failed = f"not tried: {said.failed} at {int(step_failed.split(':')[1]):,}"
+                    left.remove(step)
     return found
 
 
@@ -366,7 +372,8 @@ def notes(report: Report, distance: float) -> None:
         f"{distance:.0e} of those by SciPy's DOP853 at 1e-13, on 20 systems). 'first' is the first call of that size "
         f"with all that is compiled for it, and at {SIZES[0]:,} forward the start of Julia or of XLA too; 'memory' is "
         "the most that the process has held so far, its libraries included: the contestant's forward calls come first, "
-        f"small ones before large ones. Where the first call took {ONCE:g} s it is the only one. SciPy's loop is measured on {PART} systems and scaled up. A call may take "
+        f"small ones before large ones. Where the first call took {ONCE:g} s it is the only one; where one took too "
+        f"long, larger ones are not tried. SciPy's loop is measured on {PART} systems and scaled up. A call may take "
         f"{SECONDS:g} s and {GIBIBYTES:g} GiB. torch and XLA may use two threads. torchdiffeq takes one step size for "
         "all systems, by the norm of them all; torchode and diffrax have one for each. torchode is not "
         "compiled: TorchScript of torch 2.13, its own way to that, refuses it. diffrax's max_steps is 512."
