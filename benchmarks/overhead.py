@@ -19,7 +19,7 @@ import pysciml as ps
 from benchmarks.lotka_volterra_ude import TIMES, TOL, U0, FromJulia, InTorchsLoop, by_pysciml, model
 from benchmarks.race import timed
 from benchmarks.report import Report
-from pysciml import autograd, solve_ode
+from pysciml import autograd, flat, solve_ode
 from pysciml.engines.julia import runtime
 from pysciml.engines.julia.engine import JuliaEngine
 from pysciml.engines.select import engine_name
@@ -27,10 +27,8 @@ from pysciml.engines.select import engine_name
 # Where the pieces are called: owner, name, and what the piece is.
 SITES: tuple[tuple[Any, str, str], ...] = (
     (ps, "solve", "solve: arguments and what they come to"),
-    (solve_ode, "prepare_rhs", "solve: f is run again, whether it is what was compiled"),
+    (flat, "recall", "solve: f is run again, whether it is what was compiled"),
     (solve_ode, "save_times", "solve: the times to save at"),
-    (solve_ode, "tolerances", "solve: tolerances"),
-    (solve_ode, "request_maker", "solve: algorithm and sensitivity are checked"),
     (autograd, "solve", "solve: torch's node"),
     (autograd, "pack", "solve: parameters to one vector"),
     (autograd, "_check_values", "solve: all are finite"),

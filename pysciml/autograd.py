@@ -185,7 +185,10 @@ def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tenso
 
 def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
     pieces = torch._utils._unflatten_dense_tensors(torch.from_numpy(flat), leaves)
-    return [_like(x, leaf) if needed else None for x, leaf, needed in zip(pieces, leaves, needs, strict=True)]
+    found = [x if needed else None for x, needed in zip(pieces, needs, strict=True)]
+    if all(leaf.dtype is torch.float64 for leaf in leaves):  # on the CPU, as all leaves are
+        return found
+    return [None if x is None else _like(x, leaf) for x, leaf in zip(found, leaves, strict=True)]
 
 
 def _like(values: torch.Tensor, leaf: torch.Tensor) -> torch.Tensor:

@@ -25,7 +25,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pysciml.errors import InvalidInputError
 
@@ -141,8 +141,7 @@ OPTIONS: Mapping[str, Option] = {
 }  # fmt: skip
 
 
-@dataclass(frozen=True)
-class Setting:
+class Setting(NamedTuple):
     """The value of an option and where it came from: "default", "file ...", "env ..." or "code"."""
 
     option: Option
@@ -238,8 +237,9 @@ class Config:
             where = f"in the environment variable {option.env}"
             value = _parse(option, os.environ[option.env], where, f"export {option.env}={{}}")
             return Setting(option, value, f"env {option.env}")
-        if name in self._file():
-            return Setting(option, self._file()[name], f"file {self.path}")
+        where, values = self._file()
+        if name in values:
+            return Setting(option, values[name], where)
         return Setting(option, option.default, "default")
 
     def table(self) -> list[Setting]:
@@ -293,9 +293,9 @@ class Config:
     def save(self, **values: Any) -> Path:
         """Writes options to the config file, for all later processes; other lines and comments stay as they are."""
         checked = {name: self._checked(name, value) for name, value in values.items()}
-        text = self.path.read_text("utf-8") if self._file() or self.path.exists() else ""
-        new = _edited(text, checked)
-        if not self._reads_as(new, {**self._file(), **checked}):
+        (_, values), there = self._file(), self.path.exists()
+        new = _edited(self.path.read_text("utf-8") if there else "", checked)
+        if not self._reads_as(new, {**values, **checked}):
             raise InvalidInputError(
                 f"The config file {self.path} has a form that cannot be edited by a program.",
                 expected="one `name = value` a line",
@@ -323,11 +323,13 @@ class Config:
             return None
         return _parse(option, value, "set in code", f"pysciml.config.{name} = {{!r}}")
 
-    def _file(self) -> dict[str, Any]:
+    def _file(self) -> tuple[str, dict[str, Any]]:
+        """What the user's file is called as a source, and the values in it."""
         # Keyed by what the path comes from: working out a path costs more than the rest of a look-up.
-        home = tuple(map(os.environ.get, _FOLDER_VARIABLES))
+        home = tuple(map(os.environ.get, _FOLDER_VARIABLES[sys.platform == "win32"]))
         if home not in self._files:
-            self._files[home] = self._read(self.path.read_text("utf-8")) if self.path.is_file() else {}
+            path = self.path
+            self._files[home] = f"file {path}", self._read(path.read_text("utf-8")) if path.is_file() else {}
         return self._files[home]
 
     def _reads_as(self, text: str, values: dict[str, Any]) -> bool:
@@ -388,7 +390,7 @@ def _shown(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-_FOLDER_VARIABLES = ("XDG_CONFIG_HOME", "APPDATA", "HOME", "USERPROFILE")
+_FOLDER_VARIABLES = {True: ("XDG_CONFIG_HOME", "APPDATA", "USERPROFILE"), False: ("XDG_CONFIG_HOME", "HOME")}
 
 
 def _config_folder() -> Path:

@@ -7,23 +7,20 @@ import itertools
 import math
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch.utils import _pytree as pytree
 
-from pysciml import autograd, events
+from pysciml import events
 from pysciml.algorithms import DP5, Algorithm, by_name
 from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.config import config
 from pysciml.control import (
     SaveAt,
     check_times,
-    check_tolerances,
     check_transforms,
-    every_step,
     in_order,
     is_complex,
     save_times,
@@ -35,15 +32,15 @@ from pysciml.control import (
 from pysciml.engines import select
 from pysciml.engines.base import Met, Request, Watch
 from pysciml.engines.crossing import on_grid
-from pysciml.engines.pieces import stopping
 from pysciml.errors import InvalidInputError, PySciMLWarning, TraceError, UnsupportedError
-from pysciml.problems import ODEProblem, check_halves, kind, plain
+from pysciml.flat import Flat, captured_by, remember, remembered, request_maker, tensors_of
+from pysciml.problems import ODEProblem, kind, plain
 from pysciml.rhs import callback, functorch
 from pysciml.rhs.captured import Substituted
 from pysciml.rhs.julia_source import JuliaFunction, prepare_julia
-from pysciml.rhs.parameters import leaf_names, pack, real, to_numpy
+from pysciml.rhs.parameters import pack, to_numpy
 from pysciml.rhs.trace import prepare_for
-from pysciml.sensitivity import DirectAdjoint, GaussAdjoint, SensitivityAlgorithm
+from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.transforms import InTorch, apply
 
@@ -84,15 +81,19 @@ def solve_ode(
             progress=progress,
         )  # fmt: skip
         return solve_as_pairs(again, prob, alg, reltol, abstol, save_idxs)
-    leaves = prob.inputs.u
+    leaf, in_julia = prob.inputs.u[0], isinstance(prob.f, JuliaFunction)
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
+    name = select.choose(engine, alg, sensealg, leaf.is_cpu, in_julia)
+    asked = (name, alg, reltol, abstol, callback, sensealg, engine, route, dt, dtmax, maxiters, tstops,
+             d_discontinuities, save_everystep, save_idxs, progress,
+             leaf.dtype is torch.float32 and config.single_precision)  # fmt: skip
+    known = remembered(prob, asked)
+    if known is not None:
+        return known.solve(prob, _times(prob, saveat))
     control = settled(prob, saveat, tstops, d_discontinuities, save_everystep, save_idxs, progress)
-    in_julia = isinstance(prob.f, JuliaFunction)
-    name = select.choose(engine, alg, sensealg, leaves[0].device.type == "cpu", in_julia)
     reltol, abstol = tolerances(prob, reltol, abstol)
-    ts = save_times(prob, saveat)
-    _check_memory(prob.inputs.u_layout.size, ts.numel())
+    ts = _times(prob, saveat)
     steps: dict[str, Any] = {
         "dt": dt,
         "dtmax": dtmax,
@@ -119,8 +120,18 @@ def solve_ode(
     if free and select.prefers_torch(engine, name, rhs, program):
         return _path(prob, callback, ts, _eager_machine(DP5(), reltol, abstol, sensealg, control, **steps))
     steps["parts"] = split_parts(prob, alg, program, functools.partial(prepare_rhs, route=_route_of(rhs)), captured_by)
-    common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg, control
-    return _path(prob, callback, ts, _flat_machine(*common, **steps))
+    common = select.engine(name), alg, program, rhs, reltol, abstol, sensealg
+    if callback is not None:
+        return _path(prob, callback, ts, _flat_machine(*common, control, **steps))
+    flat = Flat.of(prob, *common, control, **steps)
+    remember(prob, asked, flat)
+    return flat.solve(prob, ts)
+
+
+def _times(prob: ODEProblem, saveat: SaveAt) -> torch.Tensor:
+    ts = save_times(prob, saveat)
+    _check_memory(prob.inputs.u_layout.size, ts.numel())
+    return ts
 
 
 def _path(prob: ODEProblem, callback: Any, ts: torch.Tensor, machine: events.Machine) -> Solution:
@@ -136,7 +147,7 @@ def _flat_machine(engine, alg, program, rhs, reltol, abstol, sensealg, control, 
         return make(u0=pack(prob.inputs.u), p=pack([*prob.inputs.p, *program.captured]), t0=t0, ts=np.array([t1]))
 
     def run(prob: ODEProblem, ts: torch.Tensor, met: Met | None) -> Solution:
-        return _solve_flat(prob, ts, *common, control, met=met, **steps)
+        return Flat.of(prob, *common, control, **steps).solve(prob, ts, met)
 
     def search(prob: ODEProblem, watch: Watch) -> Met:
         return engine.first_event(request(prob), watch)
@@ -191,13 +202,6 @@ def _prepare(prob: ODEProblem, route: str | None) -> tuple[Any, Any]:
     return prepare_for(prob.f, prob.tspan[0], prob.inputs)
 
 
-def captured_by(program: Any) -> list[torch.Tensor]:
-    """The tensors that f captured, as the caller has them."""
-    f = program.f
-    functions = [hole.module for hole in f.holes.values()] if isinstance(f, JuliaFunction) else [f]
-    return functorch.originals(functions, program.captured)
-
-
 def _route_of(rhs: Any) -> str | None:
     return "callback" if isinstance(rhs, callback.CallbackRHS) else None
 
@@ -214,120 +218,6 @@ def _is_eager(prob: ODEProblem, alg: Algorithm | None, route: str | None) -> boo
             fix=f"pysciml.solve(prob, pysciml.{'DP5' if route == 'callback' else 'CVODE_BDF'}())",
         )  # fmt: skip
     return eager
-
-
-def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> functools.partial[Request]:
-    """What makes an engine's Request from the values u0, p, t0 and ts, the rest being checked and settled."""
-    mass = None
-    if prob.mass_matrix is not None:
-        with functorch.outside():
-            mass = pack(pytree.tree_leaves(prob.mass_matrix))
-    alg, sensealg = alg or engine.default_algorithm(mass), sensealg or GaussAdjoint()
-    if mass is not None and not alg.dae and not mass.all():
-        takes = type(engine.default_algorithm(mass)).__name__
-        raise UnsupportedError(
-            f"`{alg.name}` cannot solve a mass matrix with zeros.",
-            got=f"{int((mass == 0).sum())} zeros",
-            expected=takes,
-            fix=f"pysciml.solve(prob, pysciml.{takes}())",
-        )
-    engine.check(alg, sensealg, steps.get("dt"), kind(prob.f))
-    check_halves(alg, prob)
-    check_tolerances(alg, reltol, abstol)
-    reltol, abstol = (functorch.numbers(x) if isinstance(x, torch.Tensor) else x for x in (reltol, abstol))
-    single = prob.inputs.u[0].dtype is torch.float32 and alg.package != "Sundials"
-    return functools.partial(Request, rhs=rhs, program=program, t1=prob.span[1], alg=alg, sensealg=sensealg,
-                             reltol=reltol, abstol=abstol, mass=mass, kind=kind(prob.f),
-                             single=single and config.single_precision, **steps)  # fmt: skip
-
-
-def _solve_flat(prob, ts, engine, alg, program, rhs, reltol, abstol, sensealg, control, *, met: Met | None = None,
-                **steps) -> Solution:  # fmt: skip
-    """Solves with an engine, which sees flat vectors; or takes the states of a search that has solved already."""
-    leaves, (t0, t1), engine = prob.inputs.u, prob.tspan, stopping(engine, control.tstops, control.jumps)
-    request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
-    captured = captured_by(program)
-    inputs = _to_host([*leaves, *prob.inputs.p, *map(real, captured)], prob)
-    out_device, names = leaves[0].device, functools.partial(parameter_names, prob, captured)
-    mass = request.keywords["mass"]
-    given = _checking(request) if functorch.transforming() else request
-    call = autograd.Call(engine, rhs, program, given, leaves[0].dtype, len(leaves), names, mass)
-    if met is not None and met.trajectory is not None:
-        call.dense, call.solved = met.trajectory, _solved(request, inputs, len(leaves), prob.span[0])
-    with control.watch(engine.reached if control.progress else None):
-        if control.every_step:
-            ts = every_step(call, t0, inputs).to(ts.device)
-        u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
-
-    def dense(times: torch.Tensor) -> Any:
-        again = replace(call, dense=call.trajectory)
-        values = in_order(
-            times.cpu(), prob.span[1] < prob.span[0], lambda ts: autograd.solve(again, t0, t1, ts, inputs)
-        )
-        return control.pick(program.u_layout.unflatten(values.to(out_device)))
-
-    found = control.pick(program.u_layout.unflatten(u.to(out_device)))
-    return Solution(ts, found, prob, ReturnCode.Success, call.stats, dense)
-
-
-def _solved(
-    request: Callable[..., Request], inputs: list[torch.Tensor], states: int, t0: float
-) -> Callable[..., Request]:
-    """What makes the requests of a solve that was made already."""
-    return request(u0=pack(inputs[:states]), p=pack(inputs[states:]), t0=t0, ts=np.empty(0))._replace
-
-
-def _checking(request: Callable[..., Request]) -> Callable[..., Request]:
-    """`request`, which looks at the times of each member where `vmap` maps over times."""
-
-    def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
-        check_times(ts, t0, t1)
-        return request(t0=t0, t1=t1, ts=ts, **given)
-
-    return checked
-
-
-def parameter_names(prob: ODEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
-    """What the user calls each parameter: `p['k']`, `net.0.weight`, a closure's variable, or "captured tensor 2"."""
-    known = {id(x): name for name, x in _reach(prob.f).items()}
-    own = leaf_names(prob.p, "p") if prob.p is not None else []
-    return own + [known.get(id(x), f"captured tensor {i}") for i, x in enumerate(captured)]
-
-
-def _tensors_of(prob: ODEProblem) -> dict[str, torch.Tensor]:
-    """The tensors a problem is seen to depend on, by the names the user has for them."""
-    parts = {"u0": prob.u0} | ({} if prob.p is None else {"p": prob.p})
-    own = {
-        n: x
-        for root, tree in parts.items()
-        for n, x in zip(leaf_names(tree, root), pytree.tree_leaves(tree), strict=True)
-    }
-    return own | _reach(prob.f)
-
-
-def _reach(f: Any) -> dict[str, torch.Tensor]:
-    """Tensors and module parameters that f holds itself, in its closure or by the names of its globals."""
-    inner = getattr(f, "inner_functions", ())
-    if inner:
-        return {name: x for g in inner for name, x in _reach(g).items()}
-    code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
-    held = dict(zip(code.co_freevars, (c.cell_contents for c in cells), strict=True)) if code else {}
-    held |= {k: v for k, v in getattr(f, "__globals__", {}).items() if code and k in code.co_names}
-    found = {name: value for name, value in held.items() if isinstance(value, torch.Tensor)}
-    modules = {name: value for name, value in held.items() if isinstance(value, torch.nn.Module)}
-    for name, module in (modules | ({"": f} if isinstance(f, torch.nn.Module) else {})).items():
-        for path, x in (*module.named_parameters(), *module.named_buffers()):
-            found[f"{name}.{path}" if name else path] = x
-    return found
-
-
-def _to_host(tensors: list[torch.Tensor], prob: ODEProblem) -> list[torch.Tensor]:
-    """CPU copies, made outside the autograd Function so that no engine runs on autograd's device threads."""
-    if all(x.is_cpu for x in tensors):
-        return tensors
-    warnings.warn("state or parameters on a GPU are copied to the CPU at every solve; pysciml.DP5() in the embedded "
-                  "engine solves on the GPU.", PySciMLWarning, stacklevel=4)  # fmt: skip
-    return [x.cpu() for x in tensors]
 
 
 def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, control, **steps) -> Solution:
@@ -347,7 +237,7 @@ def _solve_eager(prob, alg, ts, reltol, abstol, sensealg, control, **steps) -> S
         with torch.no_grad():
             ts = states(prob, ts=ts[-1:])[2]
     u, stats = _eager_states(states, prob, ts)
-    used = _tensors_of(prob)
+    used = tensors_of(prob)
     versions = {name: x._version for name, x in used.items()}
 
     def dense(times: torch.Tensor) -> Any:

@@ -27,6 +27,7 @@ LAYERS = (
     {"derivatives", "roots"},
     {"autograd"},
     {"control"},
+    {"flat"},
     {"events"},
     {"solve_ode"},
     {"stochastic", "delay", "steady", "boundary", "jumps"},

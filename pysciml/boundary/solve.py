@@ -34,6 +34,7 @@ from pysciml.control import SaveAt, save_times, tolerances
 from pysciml.engines import select
 from pysciml.engines.base import RootRequest
 from pysciml.errors import PySciMLWarning, SolveError, TraceError
+from pysciml.flat import captured_by
 from pysciml.problems import BVProblem, TwoPointBVProblem, plain
 from pysciml.rhs import functorch
 from pysciml.rhs.captured import parameters_of
@@ -43,7 +44,7 @@ from pysciml.roots import Equations, solution
 from pysciml.sensitivity import SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution, Stats
 from pysciml.solution.stats import total
-from pysciml.solve_ode import captured_by, check_options, prepare_rhs
+from pysciml.solve_ode import check_options, prepare_rhs
 from pysciml.transforms import InTorch, apply
 
 _MAXITERS = 200

@@ -30,6 +30,7 @@ from pysciml.engines import select
 from pysciml.engines.base import Request
 from pysciml.engines.parts import captured_by_any, with_places
 from pysciml.errors import InvalidInputError, UnsupportedError
+from pysciml.flat import reach, to_host
 from pysciml.problems import DDEProblem, ODEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
@@ -37,7 +38,7 @@ from pysciml.rhs.parameters import count, leaf_names
 from pysciml.rhs.together import prepare_together
 from pysciml.sensitivity import CollocationAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
-from pysciml.solve_ode import _reach, _to_host, check_options
+from pysciml.solve_ode import check_options
 
 _TIGHT = 1e-6  # the tolerance below which a higher order pays
 Prepared = list[tuple[Any, Any]]
@@ -74,7 +75,7 @@ def solve_delay(
     if method.alg.autonomous and hasattr(prepared[0][1], "graph"):
         check_time(method.alg, True)  # the times that f asks for depend on t
     captured = captured_by_any(prepared)
-    leaves = _to_host([*prob.inputs.u, *prob.inputs.p, *captured], alike)
+    leaves = to_host([*prob.inputs.u, *prob.inputs.p, *captured])
     request = functools.partial(
         Request, rhs=prepared[0][1], program=prepared[0][0], t1=prob.span[1], alg=method,
         sensealg=sensealg or CollocationAdjoint(), reltol=_numbers(reltol), abstol=_numbers(abstol), kind="dde",
@@ -172,6 +173,6 @@ def _numbers(tolerance: Any) -> Any:
 
 def _names(prob: DDEProblem, captured: Sequence[torch.Tensor]) -> list[str]:
     """What the user calls each parameter."""
-    known = {id(x): name for f in (prob.h, prob.f) for name, x in _reach(f).items()}
+    known = {id(x): name for f in (prob.h, prob.f) for name, x in reach(f).items()}
     own = leaf_names(prob.p, "p") if prob.p is not None else []
     return own + [known.get(id(x), f"captured tensor {i}") for i, x in enumerate(captured)]

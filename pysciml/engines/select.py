@@ -44,7 +44,8 @@ def choose(asked: str | None, alg: Algorithm | None, sensealg: SensitivityAlgori
     Raises:
         InvalidInputError: no such engine. UnsupportedError: Julia's source and the embedded engine, asked for by name.
     """
-    name, auto = engine_name(asked), (asked or config.engine) == "auto"
+    wanted = asked or config.engine
+    name, auto = engine_name(wanted), wanted == "auto"
     if in_julia:
         if name == "embedded" and not auto:
             raise UnsupportedError("a JuliaFunction is solved by Julia alone.", got='engine="embedded"',

@@ -30,13 +30,13 @@ from pysciml.ensemble.tasks import Job, Share, Solved
 from pysciml.ensemble.threads import can_thread
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
+from pysciml.flat import parameter_names
 from pysciml.problems import EnsembleProblem, ODEProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.callback import prepare_callback
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.trace import record
 from pysciml.solution.ensemble import EnsembleSolution
-from pysciml.solve_ode import parameter_names
 
 _SHARES = 8  # a worker: enough for an even load and a bar that moves, few enough to cost nothing
 _FOLLOW = ("single_precision", "memory_limit")  # options that a worker takes over wherever they were set

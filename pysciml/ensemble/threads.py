@@ -17,12 +17,13 @@ from pysciml.engines.base import Request
 from pysciml.ensemble.progress import Silence
 from pysciml.errors import TraceError, UnsupportedError
 from pysciml.first_order import first_order_only
+from pysciml.flat import request_maker
 from pysciml.problems import EnsembleProblem, kind
 from pysciml.rhs import functorch
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import to_numpy
 from pysciml.solution.ensemble import EnsembleSolution, FailedTrajectory
-from pysciml.solve_ode import check_options, prepare_rhs, request_maker
+from pysciml.solve_ode import check_options, prepare_rhs
 
 _STEPS = ("dt", "dtmax", "maxiters")
 

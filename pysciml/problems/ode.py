@@ -69,6 +69,10 @@ class ODEProblem:
         """The tensors of the state and of p, and their structures."""
         return Inputs.of(self.u0, self.p)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Its fields alone: what is remembered of solves stays here."""
+        return {name: self.__dict__[name] for name in self.__dataclass_fields__}
+
     def remake(self, **changes: Any) -> ODEProblem:
         """The same problem with some fields changed: `prob.remake(u0=..., tspan=...)`."""
         unknown = changes.keys() - self.__dataclass_fields__.keys()

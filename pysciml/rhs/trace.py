@@ -135,7 +135,7 @@ def prepare(f: Callable, t: Any, u: Any, p: Any = None) -> tuple[Program, Compil
 
 def prepare_for(f: Callable, t: Any, inputs: Inputs) -> tuple[Program, CompiledRHS]:
     """`prepare`, of leaves and structures that are known already."""
-    known = replay.recall(f, _described(inputs))
+    known = recall(f, inputs)
     if known is not None:
         return known
     program, recorder, out = _record(f, t, inputs)
@@ -143,6 +143,11 @@ def prepare_for(f: Callable, t: Any, inputs: Inputs) -> tuple[Program, CompiledR
     if not recorder.wrapped:
         replay.remember(f, program, rhs, recorder.calls, out)
     return program, rhs
+
+
+def recall(f: Callable, inputs: Inputs) -> tuple[Program, CompiledRHS] | None:
+    """The program and the compiled form of f, if it was prepared before and still does the same."""
+    return replay.recall(f, _described(inputs))
 
 
 def record(f: Callable, t: Any, u: Any, p: Any = None) -> Program:

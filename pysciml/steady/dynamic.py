@@ -13,6 +13,7 @@ from pysciml.algorithms import DP5, Algorithm, DynamicSS
 from pysciml.engines import select
 from pysciml.engines.base import Engine
 from pysciml.errors import SolveError, UnsupportedError
+from pysciml.flat import request_maker
 from pysciml.problems import SteadyStateProblem, plain
 from pysciml.rhs import functorch
 from pysciml.rhs.callback import CallbackRHS
@@ -21,7 +22,6 @@ from pysciml.rhs.parameters import pack, restored
 from pysciml.sensitivity import DirectAdjoint
 from pysciml.solution import ReturnCode, Stats
 from pysciml.solution.stats import total
-from pysciml.solve_ode import request_maker
 
 Step = Callable[[np.ndarray, np.ndarray, float], tuple[np.ndarray, Stats]]
 _SPANS = 80  # each twice as long as the one before: more than any rates differ by

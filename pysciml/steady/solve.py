@@ -15,6 +15,7 @@ from pysciml.control import tolerances
 from pysciml.engines import select
 from pysciml.engines.base import Engine, RootRequest
 from pysciml.errors import InvalidInputError, PySciMLWarning, SolveError, TraceError, UnsupportedError
+from pysciml.flat import captured_by, parameter_names
 from pysciml.problems import SteadyStateProblem
 from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
@@ -23,7 +24,7 @@ from pysciml.rhs.parameters import all_finite, real
 from pysciml.roots import Equations, solution
 from pysciml.sensitivity import SensitivityAlgorithm, SteadyStateAdjoint
 from pysciml.solution import ReturnCode, Stats, SteadyStateSolution
-from pysciml.solve_ode import captured_by, check_options, parameter_names, prepare_rhs
+from pysciml.solve_ode import check_options, prepare_rhs
 from pysciml.steady import dynamic
 from pysciml.steady.field import Field, field_of
 
