@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import Any
@@ -71,7 +72,7 @@ class Flat:
         call = autograd.Call(self.engine, self.rhs, self.program, given, leaves[0].dtype, len(leaves), names, mass)
         if met is not None and met.trajectory is not None:
             call.dense, call.solved = met.trajectory, self._solved(prob)
-        with control.watch(self.engine.reached if control.progress else None):
+        with control.watch(self.engine.reached) if control.progress else nullcontext():
             if control.every_step:
                 ts = every_step(call, t0, inputs).to(ts.device)
             u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
