@@ -107,14 +107,16 @@ def remember(prob: ODEProblem, asked: tuple[Any, ...], flat: Flat) -> None:
     usual = prob.mass_matrix is None and isinstance(flat.rhs, CompiledRHS) and all(map(is_, flat.inputs, inputs))
     whole = not (control.progress or control.every_step or control.tstops.size or control.jumps.size)
     if lasting and usual and whole and not functorch.transforming():
-        prob.__dict__[_PLACE] = asked, flat
+        prob.__dict__[_PLACE] = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in asked), flat
 
 
 def _lasts(x: Any) -> bool:
-    return isinstance(x, _NEVER_CHANGES) or (type(x) is tuple and not x)
+    return isinstance(x, (torch.Tensor, *_NEVER_CHANGES)) or (type(x) is tuple and not x)
 
 
 def _same(then: Any, now: Any) -> bool:
+    if isinstance(then, torch.Tensor):  # as a tolerance may be one
+        return isinstance(now, torch.Tensor) and then.dtype is now.dtype and torch.equal(then, now)
     return then is now or (type(then) is type(now) and then == now)
 
 

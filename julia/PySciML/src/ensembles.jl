@@ -110,7 +110,7 @@ end
 
 """Whether an algorithm's integrator can start again as if it were new, for an ordinary model and a first step of its own."""
 can_start_again(model, alg, mass, options) = model isa Model && isempty(mass) && !has_parts(model) &&
-    all(!=("dt") ∘ first, options) && nameof(parentmodule(typeof(alg))) in (:OrdinaryDiffEqTsit5, :OrdinaryDiffEqVerner)
+    all(!=("dt") ∘ first, options) && reads_back(alg)
 
 """What follows an integrator: the states at `ts` go to `out`, and its steps to a tape, if it is `recording`."""
 mutable struct Follower{T}

@@ -105,7 +105,7 @@ def name(text: str) -> Held:
 
 
 def sensitivity(request: Request) -> Held:
-    """What Julia's `adjoint!` takes for it: its name, the collocation that is asked for, or a model with its products."""
+    """What Julia's `adjoint!` takes for it: its name, the collocation asked for, or a model with its products."""
     sensealg = request.sensealg
     if isinstance(sensealg, CollocationAdjoint):
         return _collocation(sensealg.stages or 0)
