@@ -33,7 +33,7 @@ ONCE = 20.0  # seconds from which a first call is the only one, and counts as a 
 D = torch.float64
 
 Run = Callable[[], torch.Tensor]
-OURS, LOOP = "pysciml Tsit5, 2 threads", "SciPy RK45, a loop"
+OURS, LOOP = "pysciml Tsit5, DirectAdjoint, 2 threads", "SciPy RK45, a loop"
 
 
 class Lorenz(torch.nn.Module):
@@ -79,13 +79,14 @@ def in_torch(states: Callable[..., torch.Tensor], what: str, n: int) -> Run:
     return forward if what == "forward" else gradient
 
 
-def by_pysciml() -> Callable[..., torch.Tensor]:
+def by_pysciml(sensealg: str) -> Callable[..., torch.Tensor]:
     import pysciml as ps
 
     def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         prob = ps.ODEProblem(model, u0[0].detach(), (0.0, SPAN), p[0])
         sol = ps.solve_ensemble(ps.EnsembleProblem(prob, u0, p), ps.Tsit5(), executor="threads", engine="julia",
-                                saveat=[SPAN], reltol=TOL, abstol=TOL, progress="off")  # fmt: skip
+                                saveat=[SPAN], reltol=TOL, abstol=TOL, progress="off",
+                                sensealg=getattr(ps, sensealg)())  # fmt: skip
         return sol.u[:, -1]
 
     return states
@@ -192,8 +193,9 @@ def of(make: Callable[..., Callable[..., torch.Tensor]], *args: str) -> Callable
 _JULIA = {"PYTHON_JULIACALL_THREADS": "2"}
 _XLA = "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2"
 CONTESTANTS: dict[str, tuple[Callable[[str, int], Run], dict[str, str]]] = {
-    OURS: (of(by_pysciml), _JULIA),
-    "pysciml Tsit5, 1 thread": (of(by_pysciml), {"PYTHON_JULIACALL_THREADS": "1"}),
+    OURS: (of(by_pysciml, "DirectAdjoint"), _JULIA),
+    "pysciml Tsit5, DirectAdjoint, 1 thread": (of(by_pysciml, "DirectAdjoint"), {"PYTHON_JULIACALL_THREADS": "1"}),
+    "pysciml Tsit5, GaussAdjoint, 2 threads": (of(by_pysciml, "GaussAdjoint"), _JULIA),
     "diffrax Tsit5, vmap": (by_diffrax, {"XLA_FLAGS": _XLA}),
     "diffrax Tsit5, vmap, pmap on 2 devices": (
         functools.partial(by_diffrax, devices=2),

@@ -190,6 +190,7 @@ JULIA = functools.partial(by_pysciml, alg="Tsit5", engine="julia")
 CONTESTANTS: dict[str, Callable[[Case], Run]] = {
     "pysciml Tsit5, GaussAdjoint": functools.partial(JULIA, sensealg="GaussAdjoint"),
     "pysciml Tsit5, CollocationAdjoint": functools.partial(JULIA, sensealg="CollocationAdjoint"),
+    "pysciml Tsit5, DirectAdjoint": functools.partial(JULIA, sensealg="DirectAdjoint"),
     "pysciml as it chooses": by_pysciml,
     "pysciml CVODE_Adams, embedded": functools.partial(by_pysciml, alg="CVODE_Adams", engine="embedded"),
     "diffrax Tsit5, jit": by_diffrax_tsit5,
@@ -199,6 +200,7 @@ CONTESTANTS: dict[str, Callable[[Case], Run]] = {
 MEMORY: dict[str, Callable[[Case], Run]] = {
     "pysciml Tsit5, GaussAdjoint": CONTESTANTS["pysciml Tsit5, GaussAdjoint"],
     "pysciml Tsit5, CollocationAdjoint": CONTESTANTS["pysciml Tsit5, CollocationAdjoint"],
+    "pysciml Tsit5, DirectAdjoint": CONTESTANTS["pysciml Tsit5, DirectAdjoint"],
     "pysciml Tsit5, InterpolatingAdjoint(checkpoints=100)":
         functools.partial(JULIA, sensealg="InterpolatingAdjoint", checkpoints=100),
     "pysciml Tsit5, BacksolveAdjoint": functools.partial(JULIA, sensealg="BacksolveAdjoint"),

@@ -28,7 +28,7 @@ U0 = torch.tensor([0.44249296, 4.6280594], dtype=torch.float64)
 TOL = 1e-6
 JULIA, ALONE = "pysciml Tsit5, julia", "the same Julia calls, from Julia"
 WITHOUT = "torch's loop around these calls"
-BY_STEPS = "pysciml Tsit5, CollocationAdjoint"
+BY_STEPS, DIRECT = "pysciml Tsit5, CollocationAdjoint", "pysciml Tsit5, DirectAdjoint"
 BY_HAND = "written by hand in Julia, GaussAdjoint"
 
 
@@ -199,6 +199,7 @@ def contestants() -> dict[str, Callable[[], Callable[[], torch.Tensor]]]:
         found[ALONE] = calls
         found[WITHOUT] = lambda: InTorchsLoop(calls())
         found[BY_STEPS] = lambda: by_pysciml(ps.Tsit5(), "julia", sensealg=ps.CollocationAdjoint())
+        found[DIRECT] = lambda: by_pysciml(ps.Tsit5(), "julia", sensealg=ps.DirectAdjoint())
         found[BY_HAND] = lambda: ByHand(list(model().parameters()), U0, TIMES, TOL)
     return found
 

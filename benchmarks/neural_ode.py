@@ -103,6 +103,8 @@ def contestants(sizes: tuple[int, ...], batch: int) -> dict[str, Callable[[], Ru
         each["diffrax Tsit5, jit"] = by_diffrax_tsit5
     if engine_name("auto") == "julia":
         each["pysciml Tsit5, julia"] = partial(by_pysciml, alg=ps.Tsit5(), engine="julia")
+        each["pysciml Tsit5, DirectAdjoint"] = partial(by_pysciml, alg=ps.Tsit5(), engine="julia",
+                                                       sensealg=ps.DirectAdjoint())  # fmt: skip
     if batch * sizes[0] <= 64 and len(sizes) == 3:  # CasADi's own products take no BLAS
         each["pysciml CVODE_Adams, embedded"] = partial(by_pysciml, alg=ps.CVODE_Adams(), engine="embedded")
     return {name: partial(build, sizes, batch) for name, build in each.items()}

@@ -79,12 +79,13 @@ def by_torchs_adam(states: Callable[[UDE], torch.Tensor], net: UDE, tell: Tell) 
         adam.step()
 
 
-def by_pysciml(engine: str, algorithm: str, tell: Tell) -> None:
+def by_pysciml(engine: str, algorithm: str, tell: Tell, sensealg: str = "GaussAdjoint") -> None:
     import pysciml as ps
 
     net = model()
     prob, alg = ps.ODEProblem(net, U0, (0.0, float(TIMES[-1]))), getattr(ps, algorithm)()
-    by_torchs_adam(lambda net: ps.solve(prob, alg, saveat=TIMES, reltol=TOL, abstol=TOL, engine=engine).u, net, tell)
+    options: dict[str, Any] = {"reltol": TOL, "abstol": TOL, "engine": engine, "sensealg": getattr(ps, sensealg)()}
+    by_torchs_adam(lambda net: ps.solve(prob, alg, saveat=TIMES, **options).u, net, tell)
 
 
 def by_fit(tell: Tell) -> None:
@@ -146,6 +147,7 @@ def by_diffrax_and_adam(tell: Tell) -> None:
 
 CONTESTANTS: dict[str, Callable[[Tell], None]] = {
     "pysciml Tsit5, julia": functools.partial(by_pysciml, "julia", "Tsit5"),
+    "pysciml Tsit5, DirectAdjoint": functools.partial(by_pysciml, "julia", "Tsit5", sensealg="DirectAdjoint"),
     "pysciml CVODE_Adams, embedded": functools.partial(by_pysciml, "embedded", "CVODE_Adams"),
     "pysciml fit, its own stages": by_fit,
     "diffrax Tsit5, jit": by_diffrax_and_adam,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from operator import is_
 from typing import Any
@@ -71,7 +72,7 @@ class Flat:
         call = autograd.Call(self.engine, self.rhs, self.program, given, leaves[0].dtype, len(leaves), names, mass)
         if met is not None and met.trajectory is not None:
             call.dense, call.solved = met.trajectory, self._solved(prob)
-        with control.watch(self.engine.reached if control.progress else None):
+        with control.watch(self.engine.reached) if control.progress else nullcontext():
             if control.every_step:
                 ts = every_step(call, t0, inputs).to(ts.device)
             u = autograd.solve(call, t0, t1, ts.cpu(), inputs)
@@ -106,14 +107,16 @@ def remember(prob: ODEProblem, asked: tuple[Any, ...], flat: Flat) -> None:
     usual = prob.mass_matrix is None and isinstance(flat.rhs, CompiledRHS) and all(map(is_, flat.inputs, inputs))
     whole = not (control.progress or control.every_step or control.tstops.size or control.jumps.size)
     if lasting and usual and whole and not functorch.transforming():
-        prob.__dict__[_PLACE] = asked, flat
+        prob.__dict__[_PLACE] = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in asked), flat
 
 
 def _lasts(x: Any) -> bool:
-    return isinstance(x, _NEVER_CHANGES) or (type(x) is tuple and not x)
+    return isinstance(x, (torch.Tensor, *_NEVER_CHANGES)) or (type(x) is tuple and not x)
 
 
 def _same(then: Any, now: Any) -> bool:
+    if isinstance(then, torch.Tensor):  # as a tolerance may be one
+        return isinstance(now, torch.Tensor) and then.dtype is now.dtype and torch.equal(then, now)
     return then is now or (type(then) is type(now) and then == now)
 
 

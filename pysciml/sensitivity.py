@@ -101,11 +101,26 @@ class BacksolveAdjoint(SensitivityAlgorithm):
 
 @dataclass(frozen=True)
 class DirectAdjoint(SensitivityAlgorithm):
-    """Backpropagates through every step of a solver written in torch (discretise, then optimise).
+    """Backpropagates through every step of the solver (discretise, then optimise).
 
-    Exact for the discrete solution and twice differentiable; memory grows with the number of steps. Only for
-    algorithms of the torchdiffeq adapter.  Reference: Onken and Ruthotto, "Discretize-Optimize vs.
-    Optimize-Discretize for time-series regression and continuous normalizing flows", 2020.
+    The exact gradient of the numbers that the solver gave, with its steps as they are; memory grows with their number.
+    In the julia engine for `Tsit5`, whose steps are read backwards, each evaluation of f once: no solve is made
+    backwards, and it takes half the time of `GaussAdjoint`. An ensemble on threads keeps nothing of its members and
+    solves each once more. In the embedded engine torch goes back through the algorithms of the torchdiffeq adapter, and
+    through stochastic solvers.
+
+    Reference: Onken and Ruthotto, "Discretize-Optimize vs. Optimize-Discretize for time-series regression and
+    continuous normalizing flows", 2020; Walther, "Automatic differentiation of explicit Runge-Kutta methods for optimal
+    control", Comput. Optim. Appl. 36 (2007).
+
+    Example:
+        >>> import torch, pysciml as ps
+        >>> k = torch.tensor(0.5, dtype=torch.float64, requires_grad=True)
+        >>> prob = ps.ODEProblem(lambda t, u: -k * u, torch.ones(1, dtype=torch.float64), (0.0, 2.0))
+        >>> sol = ps.solve(prob, ps.Tsit5(), saveat=[1.0, 2.0], sensealg=ps.DirectAdjoint())
+        >>> sol.u.sum().backward()
+        >>> round(k.grad.item(), 3)
+        -1.342
     """
 
 

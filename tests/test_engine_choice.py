@@ -20,6 +20,7 @@ def julia_is_set_up(tmp_path):
 def test_auto_takes_julia_where_it_is_set_up():
     assert engine_name() == choose(None, None, None, on_cpu=True) == "julia"
     assert choose("auto", ps.Tsit5(), ps.GaussAdjoint(), on_cpu=True) == "julia"
+    assert choose("auto", ps.Tsit5(), ps.DirectAdjoint(), on_cpu=True) == "julia"  # which knows its steps
 
 
 @pytest.mark.usefixtures("julia_is_set_up")
@@ -27,7 +28,7 @@ def test_auto_takes_julia_where_it_is_set_up():
     ("alg", "sensealg", "on_cpu"),
     [
         (ps.TorchDiffEq("rk4"), None, True),
-        (ps.Tsit5(), ps.DirectAdjoint(), True),
+        (None, ps.DirectAdjoint(), True),
         (ps.Tsit5(), None, False),
     ],
     ids=["TorchDiffEq", "DirectAdjoint", "on a GPU"],

@@ -44,6 +44,7 @@ class Algorithm:
         problem: what it solves, one of `PROBLEMS`. velocity: of a method for problems in halves, whether it is right
             where the acceleration depends on the velocity.
         residual: whether it takes the problem by its residual, 0 = f - M du/dt, as solvers of fully implicit ones do.
+        reads_back: whether the julia engine knows its steps, and reads them backwards for a `DirectAdjoint`.
         package: the Julia package it comes from. torchdiffeq: its name there, or None.
         embedded: whether the embedded engine has it, and by what: "sundials", "torchdiffeq", "casadi", "scipy", "ode"
             (the ODE solver that it is made of) or None.
@@ -61,6 +62,7 @@ class Algorithm:
     problem: ClassVar[str] = "ode"
     velocity: ClassVar[bool] = False
     residual: ClassVar[bool] = False
+    reads_back: ClassVar[bool] = False
     package: ClassVar[str] = ""
     torchdiffeq: ClassVar[str | None] = None
     embedded: ClassVar[str | None] = None

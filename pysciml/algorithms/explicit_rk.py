@@ -30,6 +30,7 @@ class Tsit5(
     package="OrdinaryDiffEqTsit5",
     torchdiffeq="Tsit5",
     embedded="torchdiffeq",
+    reads_back=True,
     reference='Tsitouras, "Runge-Kutta pairs of order 5(4) ...", Comput. Math. Appl. 62 (2011)',
 ):
     """Tsitouras 5(4): the first choice for non-stiff problems at everyday tolerances."""

@@ -53,7 +53,8 @@ def choose(asked: str | None, alg: Algorithm | None, sensealg: SensitivityAlgori
         name = "julia"  # where there is none, this engine says how to get it
     elif name == "julia" and auto:
         only_embedded = alg is not None and not alg.package
-        if only_embedded or isinstance(sensealg, DirectAdjoint) or not on_cpu:
+        direct = isinstance(sensealg, DirectAdjoint) and not (alg is not None and alg.reads_back)
+        if only_embedded or direct or not on_cpu:
             name = "embedded"
     return _say_once(name)
 

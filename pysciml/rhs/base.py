@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from pysciml.rhs.graph import Graph
 from pysciml.rhs.sparsity import Sparsity, sparsity
 
-KINDS = ("f", "vjp", "vjp_p", "jac", "tgrad")
+KINDS = ("f", "vjp", "vjp_p", "both", "jac", "tgrad")
 
 
 class RightHandSide(Protocol):

@@ -241,13 +241,13 @@ def trace(program: Program, kind: str, places: Sparsity | None = None) -> Graph:
     """One Graph of a program.
 
     Args:
-        kind: "f" (n,), "vjp" (n,), "vjp_p" (m,), "jac" (n, n) row-major, "tgrad" (n,), or "nonzeros" (nnz,), the
-            Jacobian at `places` alone, which goes with them; a vjp has the input `v`.
+        kind: "f" (n,), "vjp" (n,), "vjp_p" (m,), "both" of these (n + m,), "jac" (n, n) row-major, "tgrad" (n,), or
+            "nonzeros" (nnz,), the Jacobian at `places` alone, which goes with them; a vjp has the input `v`.
     """
     run = functools.partial(_nonzeros, places=places) if places is not None else KINDS_IN_TORCH[kind]
     builder = Builder()
     n, m = program.u_layout.size, sum(x.numel() for x in program.parameters)
-    sizes = {"t": (), "u": (n,), "p": (m,)} | ({"v": (n,)} if kind.startswith("vjp") else {})
+    sizes = {"t": (), "u": (n,), "p": (m,)} | ({"v": (n,)} if kind in ("vjp", "vjp_p", "both") else {})
     flat = {name: builder.input(name, shape) for name, shape in sizes.items()}
     pairs = [(program.t.clone(), flat["t"])]
     pairs += _leaves(builder, flat["u"], program.u)
@@ -297,6 +297,12 @@ def _vjp_p(program, t, u, p, v):
     return pull(tuple(v))
 
 
+def _both(program, t, u, p, v):
+    k = len(u)
+    _, pull, *_ = torch.func.vjp(lambda *xs: tuple(program.call(t, xs[:k], xs[k:])), *u, *p)
+    return pull(tuple(v))
+
+
 def _jac(program, t, u, p, v):
     f, flat = _of_flat_state(program, t, u, p)
     return (_rows(f, flat),)
@@ -338,7 +344,7 @@ def _rows(f: Callable, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([pull(row)[0] for row in torch.eye(out.numel(), dtype=out.dtype, device=out.device)])
 
 
-KINDS_IN_TORCH = dict(zip(KINDS, (_f, _vjp, _vjp_p, _jac, _tgrad), strict=True))
+KINDS_IN_TORCH = dict(zip(KINDS, (_f, _vjp, _vjp_p, _both, _jac, _tgrad), strict=True))
 
 
 def check_against_torch(program: Program, graph: Graph) -> None:

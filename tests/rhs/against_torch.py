@@ -83,7 +83,7 @@ def column(x: torch.Tensor) -> ca.DM:
 def close(ours: torch.Tensor, truth: torch.Tensor, tol: float, what: str) -> None:
     ours, truth = ours.reshape(-1).double(), truth.reshape(-1).double()
     assert ours.shape == truth.shape, f"{what}: {list(ours.shape)} numbers for {list(truth.shape)}"
-    if what.startswith("vjp_p"):  # see `torch_truth`
+    if what.startswith(("vjp_p", "both")):  # see `torch_truth`
         ours = torch.where(truth.isnan(), truth, ours)
     scale = truth[truth.isfinite()].abs().max() if truth.isfinite().any() else torch.tensor(0.0)
     same = torch.allclose(ours, truth, rtol=tol, atol=float(tol * (1 + scale)), equal_nan=True)
@@ -146,7 +146,7 @@ def torch_truth(program: Program, t, u, p, v: torch.Tensor, fixed: bool = False)
     rows[-1] = rows[-1] + blank
     jac, pulled = torch.stack(rows[:-1]), rows[-1]
     return {"f": out.detach(), "jac": jac[:, 1 : 1 + n], "tgrad": jac[:, 0],
-            "vjp": pulled[1 : 1 + n], "vjp_p": pulled[1 + n :]}  # fmt: skip
+            "vjp": pulled[1 : 1 + n], "vjp_p": pulled[1 + n :], "both": pulled[1:]}  # fmt: skip
 
 
 def in_state_order(program: Program, tree: Any) -> list[torch.Tensor]:

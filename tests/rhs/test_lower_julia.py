@@ -215,7 +215,7 @@ def test_products_of_every_layout(m, k, n, layout):
 
 
 @pytest.mark.julia
-@pytest.mark.parametrize("kind", ["f", "vjp", "vjp_p", "jac"])
+@pytest.mark.parametrize("kind", ["f", "vjp", "vjp_p", "jac", "both"])
 def test_a_lowering_that_computes_something_else_is_found_before_the_first_solve(kind, monkeypatch):
     """What Julia computes is held against torch once for each part of each model."""
     from pysciml.engines.julia import sources
@@ -234,5 +234,6 @@ def test_a_lowering_that_computes_something_else_is_found_before_the_first_solve
         return torch.stack([p[0] * u[1] * u[0] - factor * u[0], p[1] - u[1] ** 2])
 
     prob = ps.ODEProblem(f, torch.ones(2, dtype=torch.float64, requires_grad=True), (0.0, 1.0), p)
+    how = (ps.Tsit5(), ps.DirectAdjoint()) if kind == "both" else (ps.Rodas5P(), None)
     with pytest.raises(ps.PySciMLError, match=rf"something else than f \({kind}\)[\s\S]*callback"):
-        ps.solve(prob, ps.Rodas5P(), engine="julia").u.sum().backward()
+        ps.solve(prob, how[0], sensealg=how[1], engine="julia").u.sum().backward()

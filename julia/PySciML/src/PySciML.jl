@@ -13,7 +13,7 @@ using LinearAlgebra: LinearAlgebra, BLAS, Diagonal, mul!
 using PrecompileTools: @compile_workload, @setup_workload
 using SciMLBase: SciMLBase, DiscreteCallback, ODEFunction, ODEProblem, successful_retcode
 using SciMLLogging: None as Silent
-using SparseArrays: SparseMatrixCSC, nonzeros
+using SparseArrays: SparseMatrixCSC, nonzeros, nzrange, rowvals, sparse
 
 include("interrupt.jl")
 include("vectors.jl")
@@ -37,7 +37,9 @@ include("delays.jl")
 include("collocation.jl")
 include("breaking.jl")
 include("delay_adjoint.jl")
+include("step_systems.jl")
 include("collocation_adjoint.jl")
+include("direct_adjoint.jl")
 include("ensembles.jl")
 include("memory.jl")
 include("stochastic/schemes.jl")

@@ -8,21 +8,26 @@ const INSIDE = 1e-6
 
 """
 The nodes `c` in (0, 1), and the integrals of their Lagrange polynomials: `weights!` from 0 to any θ, `A` those to the
-nodes, `b` those to 1. `modes` has the polynomials' coefficients in the Legendre polynomials on [0, 1].
+nodes, `b` those to 1. `modes` has the polynomials' coefficients in the Legendre polynomials on [0, 1]; of the last of these
+`roughness`, and `lasts` where each value has its b in it already, whose sum is the integral, of weights `ones`.
 """
 struct Collocation
     c::Vector{Float64}
     modes::Matrix{Float64}
     A::Matrix{Float64}
     b::Vector{Float64}
+    roughness::Vector{Float64}
+    lasts::Vector{Float64}
+    ones::Vector{Float64}
 end
 
 function Collocation(s::Int)
     c = radau(s) .* (1 - INSIDE)
     modes = inv([legendre(m - 1, 2x - 1) for x in c, m in 1:s])
-    method = Collocation(c, modes, zeros(s, s), zeros(s))
+    method = Collocation(c, modes, zeros(s, s), zeros(s), modes[s, :], zeros(s), ones(s))
     foreach(i -> weights!(view(method.A, i, :), method, c[i]), 1:s)
     weights!(method.b, method, 1.0)
+    method.lasts .= method.roughness ./ method.b
     return method
 end
 

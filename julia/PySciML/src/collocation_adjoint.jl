@@ -16,7 +16,7 @@
 The cotangents `y` of the states at the steps and `K` of the slopes at the nodes, the gradient `dp` so far, and what is
 known at the nodes of one step.
 """
-struct Transposed{T, F, J}
+struct Transposed{T, F, J, S}
     f::F
     p::Vector{T}
     method::Collocation
@@ -25,16 +25,16 @@ struct Transposed{T, F, J}
     state::States{T}
     us::Vector{Vector{T}}
     Js::Vector{J}
-    M::Matrix{T}
+    system::S
     μ::Vector{T}
     w::Vector{Float64}
     λ::Vector{T}
     y::Matrix{T}
     K::Array{T, 3}
-    part::Vector{T}
-    mean::Vector{T}
-    last::Vector{T}
+    parts::Matrix{T}  # μᵀ C at the nodes, in columns
+    piece::Vector{T}
     dp::Vector{T}
+    reltol::T
 end
 
 function Transposed(run::Run, stages)
@@ -42,11 +42,11 @@ function Transposed(run::Run, stages)
     f, n, m, k = prob.f, length(prob.u0), length(prob.p), length(run.steps)
     mass = f.mass_matrix isa Diagonal ? Vector{T}(f.mass_matrix.diag) : ones(T, n)
     J = prototype(f, n)
-    M = J isa Matrix ? zeros(T, n * stages, n * stages) : zeros(T, 0, 0)
-    return Transposed{T, typeof(f), typeof(J)}(f, prob.p, collocation(stages), run.steps, mass,
-        States{T}(Interpolant(run.sol)), [zeros(T, n) for _ in 1:stages], [copy(J) for _ in 1:stages], M,
+    system = step_system(J, stages)
+    return Transposed{T, typeof(f), typeof(J), typeof(system)}(f, prob.p, collocation(stages), run.steps, mass,
+        States{T}(Interpolant(run.sol)), [zeros(T, n) for _ in 1:stages], [copy(J) for _ in 1:stages], system,
         zeros(T, n * stages), zeros(stages), zeros(T, n), zeros(T, n, k), zeros(T, n, stages, k - 1),
-        (zeros(T, m) for _ in 1:4)...)
+        zeros(T, m, stages), zeros(T, m), zeros(T, m), minimum(run.reltol))
 end
 
 """Adds the cotangents of the states at `ts`, each to the step that it ends or lies in."""
@@ -85,47 +85,32 @@ function step_back!(a::Transposed{T}, j) where {T}
     end
     isempty(a.dp) && return zero(T), zero(T)
     for i in nodes
-        a.f.vjp_p(a.part, view(a.μ, (n * (i - 1) + 1):(n * i)), a.us[i], a.p, t + h * T(a.method.c[i]))
-        add_to!(a.dp, a.part)
+        a.f.vjp_p(view(a.parts, :, i), view(a.μ, (n * (i - 1) + 1):(n * i)), a.us[i], a.p, t + h * T(a.method.c[i]))
     end
-    return roughness(a, t, h)
+    size, last, _ = accumulate!(a.dp, a.piece, a.parts, a.method.ones, a.method.lasts, one(T))
+    wrong = error_of(size, last, length(nodes))
+    # A λ that is as smooth as C tells as much, at no further cost.
+    return wrong <= ROUGH.least * size ? (size, wrong) : roughness(a, t, h)
 end
 
-"""The size of the integral of λᵀ C over a step with the mean of λ there, and how wrong the nodes have it."""
+"""
+The size of the integral of λᵀ C over a step, and how wrong the nodes have it, with the mean of λ there: in what is stiff
+λ itself comes and goes within a step, and the collocation has it right.
+"""
 function roughness(a::Transposed{T}, t, h) where {T}
-    n, s, modes = length(a.mass), length(a.us), a.method.modes
+    n, s, method = length(a.mass), length(a.us), a.method
     for r in 1:n
         a.λ[r] = sum(a.μ[n * (i - 1) + r] for i in 1:s)
     end
-    fill!(a.mean, 0)
-    fill!(a.last, 0)
     for i in 1:s
-        a.f.vjp_p(a.part, a.λ, a.us[i], a.p, t + h * T(a.method.c[i]))
-        add!(a.mean, a.last, T(modes[1, i]), T(modes[s, i]), a.part)
+        a.f.vjp_p(view(a.parts, :, i), a.λ, a.us[i], a.p, t + h * T(method.c[i]))
     end
-    size = norm2(a.mean)
-    return size, error_of(size, norm2(a.last), s)
+    size, last, _ = accumulate!(zeros(T, length(a.piece)), a.piece, a.parts, method.b, method.roughness, one(T))
+    return size, error_of(size, last, s)
 end
 
 """From the cotangents of the slopes of a step to those of the right-hand sides at its nodes."""
-function to_slopes!(a::Transposed{T, F, <:Matrix}, h) where {T, F}
-    n, s, M = length(a.mass), length(a.us), a.M
-    for l in 1:s, i in 1:s
-        J, factor = a.Js[i], h * T(a.method.A[i, l])
-        for c in 1:n, r in 1:n
-            M[n * (i - 1) + r, n * (l - 1) + c] = (i == l && r == c) * a.mass[r] - factor * J[r, c]
-        end
-    end
-    ldiv!(transpose(lu!(M)), a.μ)
-    return nothing
-end
-
-function to_slopes!(a::Transposed{T, F, <:SparseMatrixCSC}, h) where {T, F}
-    s, mass = length(a.us), Diagonal(a.mass)
-    blocks = [(i == l) * mass - (h * T(a.method.A[i, l])) * a.Js[i] for i in 1:s, l in 1:s]
-    a.μ .= transpose(LinearAlgebra.lu(hvcat(ntuple(_ -> s, s), permutedims(blocks)...))) \ a.μ
-    return nothing
-end
+to_slopes!(a::Transposed, h) = solve_transposed!(a.system, a.μ, a.Js, a.mass, a.method.A, h)
 
 """The sensitivity algorithm that `adjoint!` takes for this, with so many nodes in a step; 0 leaves that to it."""
 struct ByCollocation

@@ -13,13 +13,21 @@ end
 `f(i)` for i in 1:n on all of Julia's threads, each taking the next when it is done with one. This thread works too: it
 alone may hold Python's lock, and looks in on Python for the others. What it or another throws stops all of them.
 """
-function each(f, n)
+each(f, n) = each((i, _) -> f(i), () -> nothing, n)
+
+"""
+    each(f, tools, n)
+
+`f(i, what tools() gave)`, which every thread calls once.
+"""
+function each(f, tools, n)
     next, stopped = Threads.Atomic{Int}(1), STOPPED
     stopped[] = false
     function work()
         try
+            mine = tools()
             while !stopped[] && (i = Threads.atomic_add!(next, 1)) <= n
-                f(i)
+                f(i, mine)
             end
         catch
             stopped[] = true
@@ -57,6 +65,9 @@ each that did not.
 """
 function solve_many!(out, counts, model::AbstractModel, alg, u0, p, mass, t0, t1, ts, reltol, abstol, checkpoints,
         options, keep)
+    if !keep && can_start_again(model, alg, mass, options)
+        return solve_again!(out, counts, model, alg, u0, p, t0, t1, ts, reltol, abstol, options)
+    end
     runs = Vector{Any}(nothing, size(out, 3))
     each(length(runs)) do i
         states = view(out, :, :, i)
@@ -90,6 +101,121 @@ function adjoint_many!(du0, dp, counts, runs, sensealg, alg, ts, cotangents, rel
             foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
         else
             adjoint!(here..., view(counts, :, i), runs[i], sensealg, alg, ts, g, reltol, abstol)
+        end
+    end
+    return nothing
+end
+
+# One after another by the same integrator, whose memory is there already: to make one takes longer than a short solve.
+
+"""Whether an algorithm's integrator can start again as if it were new, for an ordinary model and a first step of its own."""
+can_start_again(model, alg, mass, options) = model isa Model && isempty(mass) && !has_parts(model) &&
+    all(!=("dt") ∘ first, options) && reads_back(alg)
+
+"""What follows an integrator: the states at `ts` go to `out`, and its steps to a tape, if it is `recording`."""
+mutable struct Follower{T}
+    ts::Vector{T}
+    out::Matrix{T}
+    next::Int
+    recording::Bool
+    state::Vector{T}
+    tape::Tape{T}
+end
+
+(follower::Follower)(integrator) = nothing
+function (follower::Follower)(u, t, integrator)
+    ts = follower.ts
+    while follower.next <= length(ts) && (t - ts[follower.next]) * integrator.tdir >= 0
+        at = ts[follower.next]
+        at == t ? copyto!(follower.state, u) : integrator(follower.state, at)
+        save!(follower, follower.state)
+    end
+    follower.recording && record!(follower.tape, integrator)
+    return false
+end
+
+function save!(follower::Follower, u)
+    copyto!(view(follower.out, :, follower.next), u)
+    follower.next += 1
+    return nothing
+end
+
+"""An integrator of a model, and who follows it."""
+struct Again{T, I}
+    integrator::I
+    follower::Follower{T}
+    counts::Vector{Int}
+end
+
+function Again(model::Model{T}, alg, u0, p, t0, t1, ts, reltol, abstol, options, recording) where {T}
+    n = model.n
+    follower = Follower{T}(Vector{T}(ts), zeros(T, n, length(ts)), 1, recording, zeros(T, n), Tape{T}(n))
+    prob = ODEProblem(ode_function(model, T[]), Vector{T}(u0), (T(t0), T(t1)), Vector{T}(p))
+    integrator = SciMLBase.init(prob, alg; reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
+        maxiters = 100_000, save_everystep = false, save_start = false, save_end = false, dense = false,
+        callback = DiscreteCallback(follower, follower; save_positions = (false, false)),
+        (; (Symbol(k) => v for (k, v) in options)...)...)
+    return Again(integrator, follower, zeros(Int, 4))
+end
+
+"""Solves from another state, with other parameters; `again.follower.out` has the states asked for. Throws `Stopped`."""
+function start!(again::Again, u0, p)
+    integrator, follower = again.integrator, again.follower
+    t0, t1 = integrator.sol.prob.tspan
+    copyto!(follower.state, u0)
+    copyto!(integrator.p, p)
+    follower.next = 1
+    while follower.next <= length(follower.ts) && follower.ts[follower.next] == t0
+        save!(follower, u0)
+    end
+    follower.recording && rewind!(follower.tape, t0, follower.state)
+    before = work_of(integrator)
+    SciMLBase.reinit!(integrator, follower.state)
+    SciMLBase.solve!(integrator)
+    again.counts .= work_of(integrator) .- before
+    t, code = Float64(integrator.t), integrator.sol.retcode
+    reached = abs(t - t1) <= 1e-9 * abs(t1) + 1e-12 * abs(t1 - t0)
+    successful_retcode(code) && reached || throw(Stopped(string(code), t, "forward"))
+    return nothing
+end
+
+work_of(integrator) = (s = integrator.stats; (s.nf, s.njacs, s.naccept, s.nreject))
+
+# A trajectory's own column, as it is in memory.
+its_own(x, i) = view(x, :, size(x, 2) == 1 ? 1 : i)
+
+function solve_again!(out, counts, model, alg, u0, p, t0, t1, ts, reltol, abstol, options)
+    runs = Vector{Any}(nothing, size(out, 3))
+    each(() -> Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, false), length(runs)) do i, again
+        states = view(out, :, :, i)
+        try
+            start!(again, its_own(u0, i), its_own(p, i))
+            copyto!(states, again.follower.out)
+            copyto!(view(counts, :, i), again.counts)
+        catch e
+            e isa Stopped || rethrow()
+            fill!(states, NaN)
+            runs[i] = Failure(e.retcode, e.t)
+        end
+    end
+    return runs
+end
+
+"""
+    adjoint_again!(du0, dp, counts, runs, model, alg, u0, p, t0, t1, ts, cotangents, reltol, abstol, options)
+
+The gradients of all trajectories by `BySteps`, as `adjoint_many!` gives them. Each is solved once more, and its steps are
+read backwards at once: to keep the steps of all would fill the memory. `runs` tells which have failed.
+"""
+function adjoint_again!(du0, dp, counts, runs, model::Model{T}, alg, u0, p, t0, t1, ts, cotangents, reltol, abstol, options) where {T}
+    tools() = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, true), Reader(model)
+    each(tools, length(runs)) do i, (again, reader)
+        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
+        if runs[i] isa Failure
+            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
+        else
+            start!(again, its_own(u0, i), its_own(p, i))
+            read_all!(here..., view(counts, :, i), reader, again.follower.tape, again.integrator.p, again.follower.ts, g)
         end
     end
     return nothing

@@ -113,6 +113,8 @@ mutable struct Gauss{T, F}
     state::States{T}
     vjp_p::F
     rule::Vector{Node}
+    weights::Vector{Float64}  # those of the rule, and its weights in the last Legendre coefficient on the same scale
+    lasts::Vector{Float64}
     knots::Vector{T}  # the times of the forward steps
     knot::Int  # the last of them that the backward solve has not passed
     reltol::T
@@ -173,22 +175,20 @@ Adds the integral over a piece of a step. Where its last Legendre coefficient sa
 oscillation, and only halves that agree with the whole are believed from there on.
 """
 function add_piece!(g::Gauss{T}, integrator, from, to) where {T}
-    size, last = integrate!(g.piece, g, integrator, from, to)
+    h = evaluate!(g, integrator, from, to)
+    size, last, total = accumulate!(g.dp, g.piece, g.parts, g.weights, g.lasts, h)
     if error_of(size, last, length(g.rule)) > allowed(g, size)
+        g.dp .-= g.piece
         add_halves!(g, integrator, from, to, copy(g.piece), 40)
     else
-        add_piece!(g, g.piece)
+        g.size = total
     end
     return nothing
 end
 
-function add_piece!(g::Gauss{T}, piece::Vector{T}) where {T}
-    total, dp = zero(T), g.dp
-    @simd for i in eachindex(dp, piece)
-        @inbounds dp[i] += piece[i]
-        @inbounds total = muladd(dp[i], dp[i], total)
-    end
-    g.size = sqrt(total)
+function add_piece!(g::Gauss, piece::Vector)
+    add_to!(g.dp, piece)
+    g.size = norm2(g.dp)
     return nothing
 end
 
@@ -210,11 +210,15 @@ function add_halves!(g::Gauss, integrator, from, to, whole, depth)
     return nothing
 end
 
-"""
-Gauss's rule from `from` to `to`, into `piece`. Returns the size of that and of the last Legendre coefficient, on the same
-scale.
-"""
+"""Gauss's rule from `from` to `to`, into `piece`. Returns the size of that and of its last Legendre coefficient."""
 function integrate!(piece, g::Gauss{T}, integrator, from, to) where {T}
+    h, nothing_yet = evaluate!(g, integrator, from, to), zeros(T, length(piece))
+    size, last, _ = accumulate!(nothing_yet, piece, g.parts, g.weights, g.lasts, h)
+    return size, last
+end
+
+"""The integrand at the nodes from `from` to `to`, into `g.parts`. Returns the weight of the rule's weights there."""
+function evaluate!(g::Gauss{T}, integrator, from, to) where {T}
     h, middle = (to - from) / 2, (to + from) / 2
     for (i, node) in enumerate(g.rule)
         t = muladd(h, T(node.x), middle)
@@ -222,42 +226,39 @@ function integrate!(piece, g::Gauss{T}, integrator, from, to) where {T}
         g.state(g.y, t)
         g.vjp_p(view(g.parts, :, i), g.λ, g.y, integrator.p, t)
     end
-    return combine!(piece, g.parts, g.rule, -h)::Tuple{T, T}
+    return -h
 end
 
-# With many parameters all of this is bound by memory: each column is read once, for whatever it is needed for.
-function combine!(piece, parts, rule, h)
-    n = length(rule)
-    n == 3 && return combine!(piece, parts, rule, h, Val(3))
-    n == 4 && return combine!(piece, parts, rule, h, Val(4))
-    return combine!(piece, parts, rule, h, Val(n))
+"""
+    accumulate!(total, piece, parts, weights, lasts, h)
+
+Writes the h `weights` of the columns of `parts` to `piece` and adds that to `total`. Returns the sizes of `piece`, of the
+h `lasts` of the columns, and of `total`. With many parameters a gradient is bound by memory, so all is read but once.
+"""
+function accumulate!(total, piece, parts, weights, lasts, h)
+    n = length(weights)
+    n == 3 && return accumulate!(total, piece, parts, weights, lasts, h, Val(3))
+    n == 4 && return accumulate!(total, piece, parts, weights, lasts, h, Val(4))
+    return accumulate!(total, piece, parts, weights, lasts, h, Val(n))::NTuple{3, eltype(total)}
 end
 
-function combine!(piece, parts::Matrix{T}, rule, h, ::Val{N}) where {T, N}
-    weights, lasts = ntuple(i -> T(h * rule[i].weight), Val(N)), ntuple(i -> T(2 * h * rule[i].last), Val(N))
-    size = last = zero(T)
-    @simd for k in eachindex(piece)
+function accumulate!(total::Vector{T}, piece, parts::Matrix{T}, weights, lasts, h, ::Val{N}) where {T, N}
+    w, l = ntuple(i -> T(h * weights[i]), Val(N)), ntuple(i -> T(h * lasts[i]), Val(N))
+    size = last = whole = zero(T)
+    @simd for k in eachindex(piece, total)
         values = ntuple(i -> @inbounds(parts[k, i]), Val(N))
-        total, rough = sum(weights .* values), sum(lasts .* values)
-        @inbounds piece[k] = total
-        size = muladd(total, total, size)
-        last = muladd(rough, rough, last)
+        here, rough = sum(w .* values), sum(l .* values)
+        @inbounds piece[k] = here
+        @inbounds total[k] = all = total[k] + here
+        size, last, whole = muladd(here, here, size), muladd(rough, rough, last), muladd(all, all, whole)
     end
-    return sqrt(size), sqrt(last)
+    return sqrt(size), sqrt(last), sqrt(whole)
 end
-foreach(N -> precompile(combine!, (Vector{Float64}, Matrix{Float64}, Vector{Node}, Float64, Val{N})), 3:5)
+foreach(N -> precompile(accumulate!, (Vector{Float64}, Vector{Float64}, Matrix{Float64}, Vector{Float64}, Vector{Float64}, Float64, Val{N})), 3:5)
 
 function add_to!(total, piece)
     @simd for i in eachindex(total, piece)
         @inbounds total[i] += piece[i]
-    end
-    return nothing
-end
-
-function add!(total, last, weight, factor, part)
-    @simd for i in eachindex(total, last, part)
-        @inbounds total[i] = muladd(weight, part[i], total[i])
-        @inbounds last[i] = muladd(factor, part[i], last[i])
     end
     return nothing
 end
@@ -298,8 +299,9 @@ function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol,
     T, f = eltype(prob.u0), prob.f
     n, m, before = length(prob.u0), length(dp), f.vjp.calls[]
     state = States{T}(Interpolant(sol))
-    g = Gauss{T, typeof(f.vjp_p)}(state, f.vjp_p, rule(alg), sol.t, length(sol.t), T(reltol), T(abstol), Vector{T}(ts),
-        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), zeros(T, m, length(rule(alg))), zeros(T, m), zeros(T, m), zero(T))
+    nodes = rule(alg)
+    g = Gauss{T, typeof(f.vjp_p)}(state, f.vjp_p, nodes, [x.weight for x in nodes], [2 * x.last for x in nodes], sol.t, length(sol.t), T(reltol), T(abstol), Vector{T}(ts),
+        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), zeros(T, m, length(nodes)), zeros(T, m), zeros(T, m), zero(T))
     λ = zeros(T, n)
     stop = g.ts[end]
     jump!(λ, g)

@@ -141,6 +141,19 @@ function adjoint_many_at!(table::Int, N, n, m, runs, sensealg, alg, reltol, abst
 end
 
 """
+    adjoint_again_at!(table, N, n, m, runs, model, alg, t0, t1, reltol, options)
+
+`adjoint_again!` with the arrays du0, dp, counts, u0, p, ts, abstol and cotangents in a table.
+"""
+function adjoint_again_at!(table::Int, N, n, m, runs, model, alg, t0, t1, reltol, options)
+    all, F = Table(table), Float64
+    ts = at(all, F, 6)
+    return adjoint_again!(columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), columns(at(all, Int, 3), 4), runs, model,
+        alg, columns(at(all, F, 4), n), columns(at(all, F, 5), m, 1), t0, t1, ts, reshape(at(all, F, 8), n, length(ts), N),
+        reltol, at(all, F, 7), options)
+end
+
+"""
     solve_delay_at!(table, n, k, alg, models...)
 
 `solve_delay!` with the arrays out, numbers, u0, p, ts, abstols, reltols and the places of the three models' parameters,

@@ -24,7 +24,7 @@ abstract type AbstractModel end
 
 """
 A right-hand side: du/dt, products with its Jacobians from the left, its Jacobian, and its time derivative. With a
-`pattern` its Jacobian is sparse, and `nonzeros` computes it.
+`pattern` its Jacobian is sparse, and `nonzeros` computes it; `both` is `vjp` and `vjp_p` in one pass.
 """
 struct Model{T} <: AbstractModel
     n::Int
@@ -35,6 +35,7 @@ struct Model{T} <: AbstractModel
     jac::Code{T}
     tgrad::Code{T}
     nonzeros::Code{T}
+    both::Code{T}
     pattern::Base.RefValue{Any}
     parts::Base.RefValue{Any}  # what solvers that take it apart find (see parts.jl), or nothing
 end
@@ -47,12 +48,12 @@ An empty model of n states and m parameters, in Float32 if `single`.
 Model(single::Bool, n, m) = single ? Model{Float32}(n, m) : Model{Float64}(n, m)
 number(::Model{T}) where {T} = T
 is_single(model::Model) = number(model) === Float32
-Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 6)..., Ref{Any}(nothing), Ref{Any}(nothing))
+Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 7)..., Ref{Any}(nothing), Ref{Any}(nothing))
 
 """
     define!(model, kind, source, constants, tables, work)
 
-Gives a model one of its parts: "f", "vjp", "vjp_p", "jac" or "tgrad".
+Gives a model one of its parts, by its name.
 """
 function define!(model::Model{T}, kind, source, constants, tables, work) where {T}
     code = getfield(model, Symbol(kind))::Code{T}

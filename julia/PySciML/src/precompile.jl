@@ -4,6 +4,7 @@
 _f(out, v, u, p, t, w, c, k) = (for i in 1:2; unsafe_store!(out, unsafe_load(p, i) * unsafe_load(u, i), i); end; Cint(0))
 _vjp(out, v, u, p, t, w, c, k) = _f(out, v, v, p, t, w, c, k)
 _vjp_p(out, v, u, p, t, w, c, k) = _f(out, v, v, u, t, w, c, k)
+_both(out, v, u, p, t, w, c, k) = (_vjp(out, v, u, p, t, w, c, k); _vjp_p(out + 16, v, u, p, t, w, c, k))
 _tgrad(out, v, u, p, t, w, c, k) = (unsafe_store!(out, 0.0, 1); unsafe_store!(out, 0.0, 2); Cint(0))
 function _jac(out, v, u, p, t, w, c, k)
     for (i, x) in enumerate((unsafe_load(p, 1), 0.0, 0.0, unsafe_load(p, 2)))
@@ -19,6 +20,7 @@ end
     model.vjp_p.run = $(function_pointer(:_vjp_p, Float64))
     model.jac.run = $(function_pointer(:_jac, Float64))
     model.tgrad.run = $(function_pointer(:_tgrad, Float64))
+    model.both.run = $(function_pointer(:_both, Float64))
     return model
 end
 
@@ -61,6 +63,12 @@ end
                 adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), sensealg, backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
             end
         end
+        alg, by = COMMON[1], BySteps(example_model())
+        adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), by, alg, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+        u0, p, counts = ones(2, 2), [-1.0 -1.0; -2.0 -2.0], zeros(Int, 4, 2)
+        span = 0.0, 1.0, [0.5, 1.0]
+        runs = solve_many!(zeros(2, 2, 2), counts, example_model(), alg, u0, p, Float64[], span..., 1e-6, [1e-8], 0, (), false)
+        adjoint_again!(zeros(2, 2), zeros(2, 2), counts, runs, example_model(), alg, u0, p, span..., ones(2, 2, 2), 1e-6, [1e-8], ())
     end
 end
 
@@ -70,6 +78,7 @@ for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
     precompile(adjoint_at!, (Table, typeof(example(alg)), String, typeof(backward)))
     precompile(adjoint_at!, (Table, typeof(example(alg)), ByCollocation, typeof(alg)))
 end
+precompile(adjoint_at!, (Table, typeof(example(COMMON[1])), BySteps{Float64}, typeof(COMMON[1])))
 precompile(solve_at, (Int, Int, Int))
 precompile(adjoint_at, (Int, Int, Int, Int))
 precompile(let_go, (Int,))

@@ -17,7 +17,7 @@ from pysciml.engines.julia.sources import callback_model, define, source_model
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.julia_source import SourceRHS
-from pysciml.sensitivity import CollocationAdjoint, ForwardSensitivity, SensitivityAlgorithm
+from pysciml.sensitivity import CollocationAdjoint, DirectAdjoint, ForwardSensitivity
 
 _NAN = float("nan")
 
@@ -104,11 +104,23 @@ def name(text: str) -> Held:
     return Held(call("keep", text))
 
 
-def sensitivity(sensealg: SensitivityAlgorithm) -> Held:
-    """What Julia's `adjoint!` takes for it: its name, or the collocation that is asked for."""
+def sensitivity(request: Request) -> Held:
+    """What Julia's `adjoint!` takes for it: its name, the collocation asked for, or a model with its products."""
+    sensealg = request.sensealg
     if isinstance(sensealg, CollocationAdjoint):
         return _collocation(sensealg.stages or 0)
+    if isinstance(sensealg, DirectAdjoint):
+        return _by_steps(request)
     return name(sensealg.name)
+
+
+def _by_steps(request: Request) -> Held:
+    kinds = ("both",) if isinstance(request.rhs, CompiledRHS) else ("vjp", "vjp_p")
+    here = model(request, kinds)
+    made = request.rhs.lowered.setdefault(("julia", "by steps", request.single), {})
+    if "by steps" not in made:
+        made["by steps"] = call("BySteps", here)
+    return made["by steps"]
 
 
 @functools.cache

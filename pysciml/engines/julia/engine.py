@@ -25,6 +25,7 @@ from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import (
     BacksolveAdjoint,
     CollocationAdjoint,
+    DirectAdjoint,
     ForwardSensitivity,
     GaussAdjoint,
     InterpolatingAdjoint,
@@ -35,7 +36,7 @@ from pysciml.sensitivity import (
 from pysciml.solution import ReturnCode, Stats
 
 _SENSITIVITIES = (GaussAdjoint, CollocationAdjoint, InterpolatingAdjoint, QuadratureAdjoint, BacksolveAdjoint,
-                  ForwardSensitivity)  # fmt: skip
+                  ForwardSensitivity, DirectAdjoint)  # fmt: skip
 # Their backward solves end at the first jump without an error, and what is returned then is no gradient.
 _IN_HALVES = ("dynamical", "second_order")
 _NEVER_BACKWARD = ("FBDF", "QNDF")
@@ -90,6 +91,12 @@ class JuliaEngine:
                 got="sensealg=CollocationAdjoint()", expected="GaussAdjoint, or another solver: Tsit5, Rodas5P, FBDF",
                 fix="sensealg=pysciml.GaussAdjoint()",
             )  # fmt: skip
+        if isinstance(sensealg, DirectAdjoint) and not alg.reads_back:
+            raise UnsupportedError(
+                f"`DirectAdjoint` does not know the steps of {alg.name} in Julia.", got="sensealg=DirectAdjoint()",
+                expected="Tsit5, whose steps it reads backwards; or GaussAdjoint, CollocationAdjoint; or embedded DP5",
+                fix="pysciml.solve(prob, pysciml.Tsit5(), sensealg=pysciml.DirectAdjoint())",
+            )  # fmt: skip
         if isinstance(sensealg.alg, Algorithm) and _never_backward(sensealg.alg):
             raise UnsupportedError(
                 f"{sensealg.alg.name} cannot solve backwards: it stops at the first saved time, mistakes the time, or"
@@ -122,7 +129,7 @@ class JuliaEngine:
         alg, tolerances = backward_settings(request)
         numbers = np.array((0, 0, 0, 0, *tolerances), dtype=np.float64)
         where = bridge.table(flat, numbers, request.ts, cotangents)
-        made, sensealg = julia_algorithm(alg), bridge.sensitivity(request.sensealg)
+        made, sensealg = julia_algorithm(alg), bridge.sensitivity(request)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
                 made.number)  # fmt: skip
         stats = counted(numbers, alg, time.perf_counter() - start)
@@ -195,8 +202,8 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
         check_time(alg, request.rhs.graph("f", request.program).depends_on("t"))
     if request.mass is not None:
         _check_mass(request, alg, request.mass)
-    if isinstance(request.sensealg, CollocationAdjoint):
-        _check_collocation(request)
+    if isinstance(request.sensealg, (CollocationAdjoint, DirectAdjoint)):
+        _check_derivatives(request)
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
@@ -241,12 +248,12 @@ def _check_mass(request: Request, alg: Algorithm, mass: np.ndarray) -> None:
         call("load_initialization")
 
 
-def _check_collocation(request: Request) -> None:
-    """Raises `UnsupportedError` where there is no Jacobian to collocate with, or it is not that of an ODE."""
+def _check_derivatives(request: Request) -> None:
+    """Raises `UnsupportedError` where f has no derivatives of its own, or they are not those of an ODE."""
     own, zeros = isinstance(request.rhs, SourceRHS), 0 if request.mass is None else int((request.mass == 0).sum())
     if own or zeros:
         raise UnsupportedError(
-            "`CollocationAdjoint` is for ODEs, and for right-hand sides in torch.",
+            f"`{request.sensealg.name}` is for ODEs, and for right-hand sides in torch.",
             got="a JuliaFunction" if own else f"{zeros} zeros in mass_matrix",
             expected="GaussAdjoint", fix="sensealg=pysciml.GaussAdjoint()",
         )  # fmt: skip
@@ -281,6 +288,8 @@ def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]
     sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
     if isinstance(sense, CollocationAdjoint):
         bridge.model(request, ("nonzeros" if bridge.takes_sparse(request) else "jac", "vjp_p"))
+        return request.alg, (0.0, 0.0)
+    if isinstance(sense, DirectAdjoint):
         return request.alg, (0.0, 0.0)
     alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
     bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))

@@ -18,6 +18,7 @@ from pysciml.engines.julia.engine import backward_settings, called, counted, for
 from pysciml.engines.julia.errors import returned, stop
 from pysciml.engines.julia.runtime import call
 from pysciml.errors import SolveError
+from pysciml.sensitivity import DirectAdjoint
 from pysciml.solution import ReturnCode, Stats
 
 _LOOK = 0.1  # seconds between two looks at how many are done
@@ -31,6 +32,7 @@ class Trajectories:
     errors: dict[int, SolveError]
     stats: Stats
     handle: Any = field(default=None, repr=False)
+    given: tuple[np.ndarray, np.ndarray] | None = field(default=None, repr=False)  # u0 and p, to solve once more
 
 
 def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
@@ -41,7 +43,7 @@ def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
         request: what they have in common. keep: whether to keep what a gradient needs.
         show: is told now and then how many are done and how many have failed, or None.
     """
-    count = max(len(u0), len(p))
+    count, again = max(len(u0), len(p)), keep and isinstance(request.sensealg, DirectAdjoint)
     u, counts = np.empty((count, request.ts.size, request.rhs.n)), np.zeros((count, 4), np.int64)
     stopped = np.empty(count)
     start = time.perf_counter()
@@ -53,13 +55,13 @@ def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
         runs = called(
             request, "forward", "solve_many_at!", bridge.address(where), *sizes, model, julia_algorithm(alg),
             request.t0, request.t1, request.reltol, getattr(request.sensealg, "checkpoints", None) or 0,
-            bridge.steps(request), keep,
+            bridge.steps(request), keep and not again,
         )  # fmt: skip
     stats = counted(counts.sum(axis=0), alg, time.perf_counter() - start)
     errors = _errors(request, runs, stopped, u)
     if show:
         show(count, len(errors))
-    return Trajectories(u, errors, stats, runs)
+    return Trajectories(u, errors, stats, runs, (u0.copy(), p.copy()) if again else None)
 
 
 def _errors(request: Request, runs: Any, stopped: np.ndarray, u: np.ndarray) -> dict[int, SolveError]:
@@ -101,8 +103,24 @@ def adjoint_many(request: Request, trajectories: Trajectories, cotangents: np.nd
     count, _, n = trajectories.u.shape
     du0, dp, counts = np.empty((count, n)), np.empty((count, request.rhs.m)), np.zeros((count, 4), np.int64)
     start = time.perf_counter()
+    if trajectories.given is not None:
+        _adjoint_again(request, trajectories, cotangents, du0, dp, counts)
+        return du0, dp, counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
     alg, tolerances = backward_settings(request)
     where = bridge.table(du0, dp, counts, request.ts, cotangents)
     called(request, "backward", "adjoint_many_at!", bridge.address(where), count, n, request.rhs.m, trajectories.handle,
-           bridge.sensitivity(request.sensealg), julia_algorithm(alg), *tolerances)  # fmt: skip
+           bridge.sensitivity(request), julia_algorithm(alg), *tolerances)  # fmt: skip
     return du0, dp, counted(counts.sum(axis=0), alg, time.perf_counter() - start)
+
+
+def _adjoint_again(request: Request, trajectories: Trajectories, cotangents: np.ndarray, du0: np.ndarray,
+                   dp: np.ndarray, counts: np.ndarray) -> None:  # fmt: skip
+    """Solves each trajectory once more and reads its steps backwards."""
+    assert trajectories.given is not None  # noqa: S101 - the caller has looked
+    bridge.sensitivity(request)  # compiles what it needs
+    model, alg = forward_settings(request)
+    abstol = np.atleast_1d(np.asarray(request.abstol, float))
+    where = bridge.table(du0, dp, counts, *trajectories.given, request.ts, abstol, cotangents)
+    called(request, "backward", "adjoint_again_at!", bridge.address(where), len(du0), request.rhs.n, request.rhs.m,
+           trajectories.handle, model, julia_algorithm(alg), request.t0, request.t1, request.reltol,
+           bridge.steps(request))  # fmt: skip

@@ -18,6 +18,7 @@ from pysciml.engines.julia.errors import JuliaError, returned, stop, translated
 from pysciml.engines.julia.runtime import call
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.errors import SolveError
+from pysciml.rhs.base import CompiledRHS
 from pysciml.sensitivity import GaussAdjoint
 from pysciml.solution import ReturnCode, Stats
 
@@ -54,7 +55,8 @@ def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -
     count, _, n = paths.u.shape
     du0, dp = np.empty((count, n)), np.empty((count, request.p.shape[1]))
     start = time.perf_counter()
-    _equation(request, "vjp", "vjp_p")
+    compiled = request.diffusion is not None and isinstance(request.drift.rhs, CompiledRHS)
+    _equation(request, *(("both",) if compiled else ("vjp", "vjp_p")))
     where = bridge.table(du0, dp, request.ts, np.ascontiguousarray(cotangents))
     _telling(request, "adjoint_paths_at!", bridge.address(where), count, n, request.p.shape[1], paths.handle)
     return du0, dp, Stats(wall_time=time.perf_counter() - start, engine="julia", alg=request.alg.name)

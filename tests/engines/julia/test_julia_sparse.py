@@ -21,11 +21,17 @@ def reaction_diffusion(t, u, p):
     return p[0] * N**2 * (torch.roll(u, 1) + torch.roll(u, -1) - 2 * u) + p[1] * u * (1 - u)
 
 
-def solved(alg):
+def between_walls(t, u, p):
+    """The same on a line: a narrow band, where the ring has two corners besides."""
+    inner = u[:-2] - 2 * u[1:-1] + u[2:]
+    return p[0] * N**2 * torch.cat([u[1:2] - u[:1], inner, u[-2:-1] - u[-1:]]) + p[1] * u * (1 - u)
+
+
+def solved(alg, f=reaction_diffusion, sensealg=None):
     p = torch.tensor([1e-2, 1.5], dtype=torch.float64, requires_grad=True)
     u0 = torch.exp(-50 * (X - 0.5) ** 2).requires_grad_()
-    prob = ps.ODEProblem(reaction_diffusion, u0, (0.0, 1.0), p)
-    sol = ps.solve(prob, alg, saveat=[0.4, 1.0], engine="julia", reltol=1e-8, abstol=1e-10)
+    prob = ps.ODEProblem(f, u0, (0.0, 1.0), p)
+    sol = ps.solve(prob, alg, saveat=[0.4, 1.0], engine="julia", reltol=1e-8, abstol=1e-10, sensealg=sensealg)
     (sol.u**2).sum().backward()
     return sol.u.detach(), u0.grad, p.grad
 
@@ -38,6 +44,12 @@ def dense():
 @pytest.mark.parametrize("alg", [ps.Rodas5P(), ps.FBDF(), ps.TRBDF2()], ids=lambda a: a.name)
 def test_sparse_solves_and_gradients_are_those_of_dense_ones(alg, dense):
     assert max(map(relative_error, solved(alg), dense)) < 1e-5
+
+
+@pytest.mark.parametrize("f", [reaction_diffusion, between_walls], ids=["sparse", "band"])
+def test_collocations_on_sparse_jacobians(f):
+    tight = solved(ps.Rodas5P(linsolve="LUFactorization"), f)
+    assert max(map(relative_error, solved(ps.Rodas5P(), f, ps.CollocationAdjoint()), tight)) < 1e-5
 
 
 def test_who_takes_a_sparse_jacobian():

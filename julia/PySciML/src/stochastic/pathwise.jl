@@ -2,15 +2,17 @@
 # that it took them with. It is the exact gradient of the numbers that came out; that of the exact solution it is up to the
 # error of the solver. See Giles and Glasserman, "Smoking adjoints: fast Monte Carlo Greeks", Risk (2006).
 
-"""One side of an equation while its steps are read backwards: how to evaluate it, its products, and what comes of them."""
-struct Side{T, F, U, P}
+"""
+One side of an equation while its steps are read backwards: how to evaluate it, its products in u and p as one vector
+`pulled`, and what comes of those in p.
+"""
+struct Side{T, F, P}
     f::F
-    vjp::U
-    vjp_p::P
+    pull::P
+    pulled::Vector{T}
     gradient::Vector{T}
-    more::Vector{T}
 end
-Side(model::Model{T}, p, f) where {T} = Side(f, part(model, :vjp, p), part(model, :vjp_p, p), zeros(T, length(p)), zeros(T, length(p)))
+Side(model::Model{T}, p, f) where {T} = Side(f, Own(Products(model), p), zeros(T, model.n + length(p)), zeros(T, length(p)))
 
 """Memory for reading the steps of a path backwards."""
 struct Reading{T, F, G, J}
@@ -26,7 +28,6 @@ struct Reading{T, F, G, J}
     cotangents::Vector{Vector{T}}
     factors::Vector{Any}         # of I - γ dt J, where it is implicit
     state::Vector{T}
-    pulled::Vector{Vector{T}}    # a product of the drift's and of the diffusion's size
 end
 
 function Reading(path::Path{T}, steps::Scheme) where {T}
@@ -37,7 +38,7 @@ function Reading(path::Path{T}, steps::Scheme) where {T}
     motions_ = motions(eq.blocks)
     return Reading(steps, eq.blocks, Side(eq.f, p, part(eq.f, :f, p)), Side(eq.g, q, part(eq.g, :f, q)), part(eq.f, :jac, p),
         zeros(T, motions_, 6), zeros(T, motions_), sized(), sized(), sized(), Vector{Any}(nothing, length(steps.evaluations)),
-        zeros(T, eq.f.n), [zeros(T, eq.f.n), zeros(T, eq.g.n)])
+        zeros(T, eq.f.n))
 end
 
 weights!(r::Reading, w::Weights) = mul!(r.weights, r.basis, collect(eltype(r.weights), w))
@@ -101,17 +102,15 @@ function read_back!(λ, r::Reading, t, dt)
     hand_back!(r, r.scheme.next, λ, dt)
     for i in length(r.scheme.evaluations):-1:1
         e = r.scheme.evaluations[i]
-        side, v, pulled = e.drift ? (r.f, r.cotangents[i], r.pulled[1]) : (r.g, r.cotangents[i], r.pulled[2])
+        side, v = e.drift ? r.f : r.g, r.cotangents[i]
         all(iszero, v) && continue
         s = t + oftype(t, e.c) * dt
         e.implicit == 0 || LinearAlgebra.ldiv!(r.factors[i]', v)
-        side.vjp(pulled, v, r.states[i], nothing, s)
-        here = view(pulled, 1:length(λ))
+        side.pull(side.pulled, v, r.states[i], nothing, s)
+        here = view(side.pulled, 1:length(λ))
         λ .+= here
         hand_back!(r, e.at, here, dt)
-        isempty(side.gradient) && continue
-        side.vjp_p(side.more, v, r.states[i], nothing, s)
-        side.gradient .+= side.more
+        side.gradient .+= view(side.pulled, (length(v) + 1):length(side.pulled))
     end
     return nothing
 end

@@ -1,0 +1,102 @@
+# The system of one step of a collocation, with the Jacobian J_i of each of its s nodes:
+#
+#     M = [ δ_il mass - h A_il J_i ],  blocks of n states by node i and l,
+#
+# solved transposed, once a step. What M looks like is the same at all steps, so the memory for it is made once, and of a
+# sparse one the order of its elimination. A narrow band, as lines of cells have it, is faster still than what is sparse.
+
+"""A dense M."""
+struct DenseSystem{T}
+    M::Matrix{T}
+end
+
+function solve_transposed!(system::DenseSystem, μ, Js, mass, A, h)
+    n, s, M = length(mass), length(Js), system.M
+    for l in 1:s, i in 1:s
+        J, factor = Js[i], h * A[i, l]
+        for c in 1:n, r in 1:n
+            M[n * (i - 1) + r, n * (l - 1) + c] = (i == l && r == c) * mass[r] - factor * J[r, c]
+        end
+    end
+    ldiv!(transpose(lu!(M)), μ)
+    return nothing
+end
+
+"""
+A band in LAPACK's form: `lower` diagonals below the main one, `upper` above it, and room for as many as `lower` more. The
+nodes of one state are neighbours, state by state.
+"""
+struct BandSystem{T}
+    band::Matrix{T}
+    lower::Int
+    upper::Int
+    x::Vector{T}
+end
+
+function solve_transposed!(system::BandSystem, μ, Js::Vector{<:SparseMatrixCSC}, mass, A, h)
+    n, s, band = length(mass), length(Js), system.band
+    main, x = system.lower + system.upper + 1, system.x
+    fill!(band, 0)
+    for l in 1:s, i in 1:s
+        J, factor = Js[i], h * A[i, l]
+        for c in 1:n, k in nzrange(J, c)
+            row, column = s * (rowvals(J)[k] - 1) + i, s * (c - 1) + l
+            band[main + row - column, column] -= factor * nonzeros(J)[k]
+        end
+    end
+    for r in 1:n, i in 1:s
+        band[main, s * (r - 1) + i] += mass[r]
+        x[s * (r - 1) + i] = μ[n * (i - 1) + r]
+    end
+    _, pivots = LinearAlgebra.LAPACK.gbtrf!(system.lower, system.upper, n * s, band)
+    LinearAlgebra.LAPACK.gbtrs!('T', system.lower, system.upper, n * s, band, pivots, x)
+    for r in 1:n, i in 1:s
+        μ[n * (i - 1) + r] = x[s * (r - 1) + i]
+    end
+    return nothing
+end
+
+"""A sparse M: `entries` (nonzeros of J, i, l) and `diagonal` (n s) say where numbers go in it."""
+mutable struct SparseSystem{T}
+    M::SparseMatrixCSC{T, Int}
+    entries::Array{Int, 3}
+    diagonal::Vector{Int}
+    factors::Any
+end
+
+function solve_transposed!(system::SparseSystem, μ, Js::Vector{<:SparseMatrixCSC}, mass, A, h)
+    n, s, values = length(mass), length(Js), nonzeros(system.M)
+    fill!(values, 0)
+    for l in 1:s, i in 1:s
+        J, factor = nonzeros(Js[i]), h * A[i, l]
+        for k in eachindex(J)
+            values[system.entries[k, i, l]] -= factor * J[k]
+        end
+    end
+    for i in 1:s, r in 1:n
+        values[system.diagonal[n * (i - 1) + r]] += mass[r]
+    end
+    system.factors = system.factors === nothing ? LinearAlgebra.lu(system.M) : lu!(system.factors, system.M)
+    ldiv!(transpose(system.factors), μ)
+    return nothing
+end
+
+step_system(J::Matrix{T}, s) where {T} = DenseSystem(zeros(T, size(J, 1) * s, size(J, 1) * s))
+
+const NARROW = 16  # diagonals besides the main one
+
+function step_system(J::SparseMatrixCSC{T}, s) where {T}
+    n, places = size(J, 1), [(rowvals(J)[k], c) for c in 1:size(J, 2) for k in nzrange(J, c)]
+    below, above = maximum(r - c for (r, c) in places; init = 0), maximum(c - r for (r, c) in places; init = 0)
+    below + above <= NARROW || return sparse_system(places, n, s, T)
+    lower, upper = s * (below + 1) - 1, s * (above + 1) - 1
+    return BandSystem(zeros(T, 2 * lower + upper + 1, n * s), lower, upper, zeros(T, n * s))
+end
+
+function sparse_system(places, n, s, ::Type{T}) where {T}
+    blocks = [(n * (i - 1) + r, n * (l - 1) + c) for l in 1:s for i in 1:s for (r, c) in places]
+    all = [blocks; [(d, d) for d in 1:(n * s)]]
+    M = sparse(first.(all), last.(all), ones(T, length(all)))
+    where_is((row, column)) = nzrange(M, column)[searchsortedfirst(view(rowvals(M), nzrange(M, column)), row)]
+    return SparseSystem{T}(M, reshape(map(where_is, blocks), length(places), s, s), map(d -> where_is((d, d)), 1:(n * s)), nothing)
+end
