@@ -36,7 +36,7 @@ class Call:
     Attributes:
         engine: who solves. rhs, program: what. request: makes the Request, given the values u0, p, t0 and ts.
         dtype: of the user's state. n_state: how many of the leaves are the state.
-        names: gives what the user calls each parameter leaf.
+        names: gives what the user calls each parameter leaf. exact: whether all leaves are float64.
         dense: the trajectory to interpolate instead of solving, or None.
         solved, trajectory, stats: set by the forward solve; `stats.backward` by the backward one.
     """
@@ -49,6 +49,7 @@ class Call:
     n_state: int
     names: Callable[[], list[str]]
     mass: np.ndarray | None = None
+    exact: bool = False
     dense: Trajectory | None = None
     trajectory: Trajectory | None = None
     solved: Callable[..., Request] = _unsolved
@@ -126,7 +127,7 @@ class _Solve(torch.autograd.Function):
         if needs_t0 or any(needs):
             pull = call.engine.vjp(request, trajectory, np.ascontiguousarray(g))
             call.stats.backward = pull.stats
-            pieces = _split(pull.flat, ctx.like[2:], needs)
+            pieces = _split(pull.flat, ctx.like[2:], needs, call.exact)
             if needs_t0:
                 slope = call.engine.derivative(request, np.array([request.t0]), request.u0[None])
                 d_t0 = _like(torch.tensor(-(pull.u0 @ slope[0])).reshape(ctx.like[0].shape), ctx.like[0])
@@ -183,10 +184,12 @@ def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tenso
     )
 
 
-def _split(flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool]) -> list[torch.Tensor | None]:
+def _split(
+    flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool], exact: bool = False
+) -> list[torch.Tensor | None]:
     pieces = torch._utils._unflatten_dense_tensors(torch.from_numpy(flat), leaves)
     found = [x if needed else None for x, needed in zip(pieces, needs, strict=True)]
-    if all(leaf.dtype is torch.float64 for leaf in leaves):  # on the CPU, as all leaves are
+    if exact:
         return found
     return [None if x is None else _like(x, leaf) for x, leaf in zip(found, leaves, strict=True)]
 

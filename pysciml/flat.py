@@ -43,7 +43,7 @@ class Flat:
     Attributes:
         engine: who solves. rhs, program: what, as of `Request`. request: makes Requests of u0, p, t0 and ts.
         inputs: on the CPU, the leaves of the state, those of p, and the tensors that f captured.
-        control: what else was asked of the solve.
+        control: what else was asked of the solve. exact: whether all inputs are float64.
     """
 
     engine: Engine
@@ -52,24 +52,25 @@ class Flat:
     request: functools.partial[Request]
     inputs: list[torch.Tensor]
     control: Control
+    exact: bool
 
     @classmethod
     def of(cls, prob: ODEProblem, engine: Engine, alg, program, rhs, reltol, abstol, sensealg, control: Control,
            **steps: Any) -> Flat:  # fmt: skip
         engine = stopping(engine, control.tstops, control.jumps)
-        request = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
+        make = request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps)
+        request = functools.partial(make, made={})
         inputs = to_host([*prob.inputs.u, *prob.inputs.p, *map(real, captured_by(program))])
-        return cls(engine, rhs, program, request, inputs, control)
+        exact = all(x.dtype is torch.float64 for x in inputs)
+        return cls(engine, rhs, program, request, inputs, control, exact)
 
     def solve(self, prob: ODEProblem, ts: torch.Tensor, met: Met | None = None) -> Solution:
         """The states at `ts`; or those of a search for events that has solved already."""
         leaves, (t0, t1), inputs, control = prob.inputs.u, prob.tspan, self.inputs, self.control
-        given, mass = (
-            _checking(self.request) if functorch.transforming() else self.request,
-            self.request.keywords["mass"],
-        )
-        names = functools.partial(parameter_names, prob, inputs[len(prob.inputs.u) + len(prob.inputs.p) :])
-        call = autograd.Call(self.engine, self.rhs, self.program, given, leaves[0].dtype, len(leaves), names, mass)
+        request = _checking(self.request) if functorch.transforming() else self.request
+        call = autograd.Call(self.engine, self.rhs, self.program, request, leaves[0].dtype, len(leaves),
+                             lambda: parameter_names(prob, captured_by(self.program)), self.request.keywords["mass"],
+                             self.exact)  # fmt: skip
         if met is not None and met.trajectory is not None:
             call.dense, call.solved = met.trajectory, self._solved(prob)
         with control.watch(self.engine.reached) if control.progress else nullcontext():

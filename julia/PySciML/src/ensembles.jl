@@ -91,9 +91,7 @@ end
 a gradient of NaN, or of zero where nothing was asked of it.
 """
 function adjoint_many!(du0, dp, counts, runs, sensealg, alg, ts, cotangents, reltol, abstol)
-    # Packages are loaded here, not on the threads.
-    all(run -> run isa Failure || sensealg == "ForwardSensitivity" || takes_gauss(run, sensealg, alg), runs) ||
-        load_adjoints()
+    any(run -> needs_sciml(run, sensealg, alg), runs) && load_adjoints()  # here, not on the threads
     each(length(runs)) do i
         here = view(du0, :, i), view(dp, :, i)
         g = view(cotangents, :, :, i)
@@ -101,6 +99,34 @@ function adjoint_many!(du0, dp, counts, runs, sensealg, alg, ts, cotangents, rel
             foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
         else
             adjoint!(here..., view(counts, :, i), runs[i], sensealg, alg, ts, g, reltol, abstol)
+        end
+    end
+    return nothing
+end
+
+needs_sciml(::Failure, sensealg, alg) = false
+needs_sciml(run, sensealg, alg) = sensealg isa String && sensealg != "ForwardSensitivity" && !takes_gauss(run, sensealg, alg)
+
+"""
+    adjoint_anew!(du0, dp, counts, runs, solved, backward)
+
+`adjoint_many!` of trajectories of which nothing was kept: each is solved once more. Thousands of kept solutions fill the
+memory, and take Julia's collector longer than the solves. `solved` are the arguments of `solve_many!` from the model on, but
+for `keep`; `backward` those of `adjoint_many!` after the runs. `runs` tells which have failed.
+"""
+function adjoint_anew!(du0, dp, counts, runs, solved, backward)
+    model, alg, u0, p, mass, t0, t1, ts, reltol, abstol, checkpoints, options = solved
+    sensealg, backward_alg, times, cotangents, tolerances... = backward
+    run_of(i) = solve!(zeros(size(du0, 1), length(ts)), zeros(Int, 4), model, alg, column(u0, i), column(p, i), mass, t0, t1, ts,
+        reltol, abstol, checkpoints, options)
+    one = findfirst(run -> !(run isa Failure), runs)
+    one === nothing || needs_sciml(run_of(one), sensealg, backward_alg) && load_adjoints()
+    each(length(runs)) do i
+        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
+        if runs[i] isa Failure
+            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
+        else
+            adjoint!(here..., view(counts, :, i), run_of(i), sensealg, backward_alg, times, g, tolerances...)
         end
     end
     return nothing
@@ -126,12 +152,19 @@ end
 function (follower::Follower)(u, t, integrator)
     ts = follower.ts
     while follower.next <= length(ts) && (t - ts[follower.next]) * integrator.tdir >= 0
-        at = ts[follower.next]
-        at == t ? copyto!(follower.state, u) : integrator(follower.state, at)
+        interpolate!(follower.state, ts[follower.next], integrator)
         save!(follower, follower.state)
     end
     follower.recording && record!(follower.tape, integrator)
     return false
+end
+
+# As a solution that is kept does it, to the last digit; an integrator's own way rounds differently.
+function interpolate!(out, at, integrator)
+    dt = integrator.t - integrator.tprev
+    OrdinaryDiffEqTsit5.OrdinaryDiffEqCore.ode_interpolant!(out, (at - integrator.tprev) / dt, dt, integrator.uprev, integrator.u,
+        integrator.k, integrator.cache, nothing, Val{0}, integrator.differential_vars)
+    return nothing
 end
 
 function save!(follower::Follower, u)

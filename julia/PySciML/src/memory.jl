@@ -141,6 +141,20 @@ function adjoint_many_at!(table::Int, N, n, m, runs, sensealg, alg, reltol, abst
 end
 
 """
+    adjoint_anew_at!(table, N, n, m, runs, model, alg, t0, t1, reltol, checkpoints, options, sensealg, backward, tolerances...)
+
+`adjoint_anew!` with the arrays du0, dp, counts, u0, p, mass, ts, abstol and cotangents in a table.
+"""
+function adjoint_anew_at!(table::Int, N, n, m, runs, model, alg, t0, t1, reltol, checkpoints, options, sensealg, backward, tolerances...)
+    all, F = Table(table), Float64
+    ts = at(all, F, 7)
+    solved = model, alg, columns(at(all, F, 4), n), columns(at(all, F, 5), m, 1), at(all, F, 6), t0, t1, ts, reltol,
+        at(all, F, 8), checkpoints, options
+    return adjoint_anew!(columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), columns(at(all, Int, 3), 4), runs, solved,
+        (sensealg, backward, ts, reshape(at(all, F, 9), n, length(ts), N), tolerances...))
+end
+
+"""
     adjoint_again_at!(table, N, n, m, runs, model, alg, t0, t1, reltol, options)
 
 `adjoint_again!` with the arrays du0, dp, counts, u0, p, ts, abstol and cotangents in a table.

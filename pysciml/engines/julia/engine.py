@@ -109,10 +109,10 @@ class JuliaEngine:
         request = _without_slopes(request)
         u, numbers = np.empty((request.ts.size, request.rhs.n)), bridge.numbers(request)
         start = time.perf_counter()
-        model, alg = forward_settings(request)
+        model, alg, made = request.once("forward", _held_forward)
+        _apart(request, alg, model)
         each = [None if isinstance(x, float) else x for x in (request.abstol, request.reltol)]
         where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, *each, request.tstops)
-        made = julia_algorithm(alg)  # held here: what nobody holds is let go before a call
         number = entered(request, "forward", "solve_at", bridge.address(where), model.number, made.number)
         stats = counted(numbers, alg, time.perf_counter() - start)
         _check_finite(u, request, "forward")
@@ -126,10 +126,9 @@ class JuliaEngine:
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         flat = np.empty(request.rhs.n + request.rhs.m)
         start = time.perf_counter()
-        alg, tolerances = backward_settings(request)
+        alg, tolerances, made, sensealg = request.once("backward", _held_backward)
         numbers = np.array((0, 0, 0, 0, *tolerances), dtype=np.float64)
         where = bridge.table(flat, numbers, request.ts, cotangents)
-        made, sensealg = julia_algorithm(alg), bridge.sensitivity(request)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
                 made.number)  # fmt: skip
         stats = counted(numbers, alg, time.perf_counter() - start)
@@ -207,6 +206,17 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     model = bridge.model(request, _parts(request, alg))
     _apart(request, alg, model)
     return model, alg
+
+
+def _held_forward(request: Request) -> tuple[Any, Algorithm, Any]:
+    """`forward_settings`, and Julia's algorithm, which is let go where nobody holds it."""
+    model, alg = forward_settings(request)
+    return model, alg, julia_algorithm(alg)
+
+
+def _held_backward(request: Request) -> tuple[Algorithm, tuple[float, float], Any, Any]:
+    alg, tolerances = backward_settings(request)
+    return alg, tolerances, julia_algorithm(alg), bridge.sensitivity(request)
 
 
 def _of_root(request: RootRequest) -> Request:

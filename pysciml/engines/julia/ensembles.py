@@ -22,6 +22,7 @@ from pysciml.sensitivity import DirectAdjoint
 from pysciml.solution import ReturnCode, Stats
 
 _LOOK = 0.1  # seconds between two looks at how many are done
+_MANY = 1000  # trajectories of which no more are kept for a gradient: they are solved once more
 
 
 @dataclass(eq=False)
@@ -43,7 +44,8 @@ def solve_many(request: Request, u0: np.ndarray, p: np.ndarray, keep: bool,
         request: what they have in common. keep: whether to keep what a gradient needs.
         show: is told now and then how many are done and how many have failed, or None.
     """
-    count, again = max(len(u0), len(p)), keep and isinstance(request.sensealg, DirectAdjoint)
+    count = max(len(u0), len(p))
+    again = keep and (count > _MANY or isinstance(request.sensealg, DirectAdjoint))
     u, counts = np.empty((count, request.ts.size, request.rhs.n)), np.zeros((count, 4), np.int64)
     stopped = np.empty(count)
     start = time.perf_counter()
@@ -115,12 +117,16 @@ def adjoint_many(request: Request, trajectories: Trajectories, cotangents: np.nd
 
 def _adjoint_again(request: Request, trajectories: Trajectories, cotangents: np.ndarray, du0: np.ndarray,
                    dp: np.ndarray, counts: np.ndarray) -> None:  # fmt: skip
-    """Solves each trajectory once more and reads its steps backwards."""
+    """Solves each trajectory once more for its gradient."""
     assert trajectories.given is not None  # noqa: S101 - the caller has looked
-    bridge.sensitivity(request)  # compiles what it needs
+    direct = isinstance(request.sensealg, DirectAdjoint)
+    sensealg, (backward, tolerances) = bridge.sensitivity(request), backward_settings(request)
     model, alg = forward_settings(request)
+    mass = () if direct else (request.mass,)
     abstol = np.atleast_1d(np.asarray(request.abstol, float))
-    where = bridge.table(du0, dp, counts, *trajectories.given, request.ts, abstol, cotangents)
-    called(request, "backward", "adjoint_again_at!", bridge.address(where), len(du0), request.rhs.n, request.rhs.m,
-           trajectories.handle, model, julia_algorithm(alg), request.t0, request.t1, request.reltol,
-           bridge.steps(request))  # fmt: skip
+    where = bridge.table(du0, dp, counts, *trajectories.given, *mass, request.ts, abstol, cotangents)
+    checkpoints = getattr(request.sensealg, "checkpoints", None) or 0
+    how = () if direct else (checkpoints, bridge.steps(request), sensealg, julia_algorithm(backward), *tolerances)
+    called(request, "backward", "adjoint_again_at!" if direct else "adjoint_anew_at!", bridge.address(where), len(du0),
+           request.rhs.n, request.rhs.m, trajectories.handle, model, julia_algorithm(alg), request.t0, request.t1,
+           request.reltol, *(how or (bridge.steps(request),)))  # fmt: skip
