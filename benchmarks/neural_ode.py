@@ -112,12 +112,13 @@ def contestants(sizes: tuple[int, ...], batch: int) -> dict[str, Callable[[], Ru
 
 # A process of its own: the most it ever held, less what it held before the problem was made.
 _MEMORY = """
-import resource, sys, torch
+import sys, torch
 from benchmarks import neural_ode as case
+from benchmarks.apart import forget_peak, peak
 torch.set_num_threads(1)
-peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 small = case.contestants((2, 50, 2), 2)[sys.argv[1]]()
 small()
+forget_peak()
 before = peak()
 run = case.contestants(case.NETWORKS[sys.argv[2]], int(sys.argv[3]))[sys.argv[1]]()
 run(), run()
@@ -129,7 +130,7 @@ def memory(name: str, network: str, batch: int) -> float:
     """MB, or NaN where it failed."""
     command = [sys.executable, "-c", _MEMORY, name, network, str(batch)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    return float(done.stdout.split()[-1]) / 1024 if done.returncode == 0 else float("nan")
+    return float(done.stdout.split()[-1]) / 2**20 if done.returncode == 0 else float("nan")
 
 
 def main() -> None:

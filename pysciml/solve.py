@@ -72,7 +72,7 @@ def solve(
             `PresetTimeCallback`. At the time of an event the state before it is saved; `sol.events` has both. A solve
             that an event terminates ends with its time and the state after it.
         sensealg: how gradients are computed. None: `GaussAdjoint` compiled, `DirectAdjoint` eager, `CollocationAdjoint`
-            with delays; that one is the fastest in Julia for a stiff f of few states.
+            with delays; that one is the fastest in Julia for a stiff f of few states, `DirectAdjoint` with `Tsit5`.
         engine: "julia", "embedded", or "auto": julia where it is set up; None takes `pysciml.config.engine`.
         route: "compiled" or "callback" (f stays Python); None compiles f where that is possible, and says where not.
         dt: first step, or the step of a fixed-step method. dtmax: largest step. maxiters: most steps.

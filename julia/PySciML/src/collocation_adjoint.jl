@@ -37,12 +37,18 @@ struct Transposed{T, F, J, S}
     reltol::T
 end
 
-function Transposed(run::Run, stages)
+function Transposed(run::Run, stages, by)
     prob, T = run.sol.prob, eltype(run.sol.prob.u0)
     f, n, m, k = prob.f, length(prob.u0), length(prob.p), length(run.steps)
     mass = f.mass_matrix isa Diagonal ? Vector{T}(f.mass_matrix.diag) : ones(T, n)
     J = prototype(f, n)
-    system = step_system(J, stages)
+    # Which of them it is, is known when there is a problem; the sweep is compiled for each.
+    return Base.inferencebarrier(transposed)(run, stages, step_system(J, stages, by.below, by.above), J, mass)
+end
+
+function transposed(run, stages, system, J, mass)
+    prob, T = run.sol.prob, eltype(run.sol.prob.u0)
+    f, n, m, k = prob.f, length(prob.u0), length(prob.p), length(run.steps)
     return Transposed{T, typeof(f), typeof(J), typeof(system)}(f, prob.p, collocation(stages), run.steps, mass,
         States{T}(Interpolant(run.sol)), [zeros(T, n) for _ in 1:stages], [copy(J) for _ in 1:stages], system,
         zeros(T, n * stages), zeros(stages), zeros(T, n), zeros(T, n, k), zeros(T, n, stages, k - 1),
@@ -112,16 +118,26 @@ end
 """From the cotangents of the slopes of a step to those of the right-hand sides at its nodes."""
 to_slopes!(a::Transposed, h) = solve_transposed!(a.system, a.μ, a.Js, a.mass, a.method.A, h)
 
-"""The sensitivity algorithm that `adjoint!` takes for this, with so many nodes in a step; 0 leaves that to it."""
+"""
+The sensitivity algorithm that `adjoint!` takes for this, with so many nodes in a step; 0 leaves that to it. `below` and
+`above` are the diagonals of a dense Jacobian that are not zero, or -1 where nobody knows.
+"""
 struct ByCollocation
     stages::Int
+    below::Int
+    above::Int
 end
+ByCollocation(stages) = ByCollocation(stages, -1, -1)
 
 """As many nodes as make states inside a step as good as those of a solver of that order."""
 stages_of(by::ByCollocation, alg) = by.stages == 0 ? clamp(Int(SciMLBase.alg_order(alg)) - 1, 3, 8) : by.stages
 
 function adjoint!(du0, dp, counts, run::Run, by::ByCollocation, alg, ts, cotangents, reltol, abstol)
-    a = Transposed(run, stages_of(by, run.alg))
+    sweep!(du0, dp, counts, Transposed(run, stages_of(by, run.alg), by), run, ts, cotangents)
+    return nothing
+end
+
+function sweep!(du0, dp, counts, a::Transposed, run, ts, cotangents)
     spread!(a, ts, cotangents)
     steps = length(a.steps) - 1
     found = [step_back!(a, j) for j in steps:-1:1]

@@ -33,16 +33,12 @@ struct BandSystem{T}
     x::Vector{T}
 end
 
-function solve_transposed!(system::BandSystem, μ, Js::Vector{<:SparseMatrixCSC}, mass, A, h)
+function solve_transposed!(system::BandSystem, μ, Js, mass, A, h)
     n, s, band = length(mass), length(Js), system.band
     main, x = system.lower + system.upper + 1, system.x
     fill!(band, 0)
     for l in 1:s, i in 1:s
-        J, factor = Js[i], h * A[i, l]
-        for c in 1:n, k in nzrange(J, c)
-            row, column = s * (rowvals(J)[k] - 1) + i, s * (c - 1) + l
-            band[main + row - column, column] -= factor * nonzeros(J)[k]
-        end
+        take!(system, Js[i], i, l, s, h * A[i, l])
     end
     for r in 1:n, i in 1:s
         band[main, s * (r - 1) + i] += mass[r]
@@ -52,6 +48,26 @@ function solve_transposed!(system::BandSystem, μ, Js::Vector{<:SparseMatrixCSC}
     LinearAlgebra.LAPACK.gbtrs!('T', system.lower, system.upper, n * s, band, pivots, x)
     for r in 1:n, i in 1:s
         μ[n * (i - 1) + r] = x[s * (r - 1) + i]
+    end
+    return nothing
+end
+
+"""Subtracts `factor` J from block (i, l) of the band."""
+function take!(system::BandSystem, J::SparseMatrixCSC, i, l, s, factor)
+    main = system.lower + system.upper + 1
+    for c in 1:size(J, 2), k in nzrange(J, c)
+        row, column = s * (rowvals(J)[k] - 1) + i, s * (c - 1) + l
+        system.band[main + row - column, column] -= factor * nonzeros(J)[k]
+    end
+    return nothing
+end
+
+function take!(system::BandSystem, J::Matrix, i, l, s, factor)
+    main, n = system.lower + system.upper + 1, size(J, 1)
+    below, above = div(system.lower + 1, s) - 1, div(system.upper + 1, s) - 1
+    for c in 1:n, r in max(1, c - above):min(n, c + below)
+        row, column = s * (r - 1) + i, s * (c - 1) + l
+        system.band[main + row - column, column] -= factor * J[r, c]
     end
     return nothing
 end
@@ -81,16 +97,24 @@ function solve_transposed!(system::SparseSystem, μ, Js::Vector{<:SparseMatrixCS
     return nothing
 end
 
-step_system(J::Matrix{T}, s) where {T} = DenseSystem(zeros(T, size(J, 1) * s, size(J, 1) * s))
-
 const NARROW = 16  # diagonals besides the main one
 
-function step_system(J::SparseMatrixCSC{T}, s) where {T}
-    n, places = size(J, 1), [(rowvals(J)[k], c) for c in 1:size(J, 2) for k in nzrange(J, c)]
-    below, above = maximum(r - c for (r, c) in places; init = 0), maximum(c - r for (r, c) in places; init = 0)
-    below + above <= NARROW || return sparse_system(places, n, s, T)
+"""The system of s nodes; where J is dense, `below` and `above` are how many diagonals of it are not zero, if that is known."""
+function step_system(J::Matrix{T}, s, below, above) where {T}
+    n = size(J, 1)
+    0 <= below + above <= min(NARROW, n ÷ 4) && return band_system(n, s, below, above, T)
+    return DenseSystem(zeros(T, n * s, n * s))
+end
+
+function band_system(n, s, below, above, ::Type{T}) where {T}
     lower, upper = s * (below + 1) - 1, s * (above + 1) - 1
     return BandSystem(zeros(T, 2 * lower + upper + 1, n * s), lower, upper, zeros(T, n * s))
+end
+
+function step_system(J::SparseMatrixCSC{T}, s, _...) where {T}
+    n, places = size(J, 1), [(rowvals(J)[k], c) for c in 1:size(J, 2) for k in nzrange(J, c)]
+    below, above = maximum(r - c for (r, c) in places; init = 0), maximum(c - r for (r, c) in places; init = 0)
+    return below + above <= NARROW ? band_system(n, s, below, above, T) : sparse_system(places, n, s, T)
 end
 
 function sparse_system(places, n, s, ::Type{T}) where {T}

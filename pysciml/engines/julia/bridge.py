@@ -108,7 +108,7 @@ def sensitivity(request: Request) -> Held:
     """What Julia's `adjoint!` takes for it: its name, the collocation asked for, or a model with its products."""
     sensealg = request.sensealg
     if isinstance(sensealg, CollocationAdjoint):
-        return _collocation(sensealg.stages or 0)
+        return _collocation(sensealg.stages or 0, *_bandwidths(request))
     if isinstance(sensealg, DirectAdjoint):
         return _by_steps(request)
     return name(sensealg.name)
@@ -124,8 +124,22 @@ def _by_steps(request: Request) -> Held:
 
 
 @functools.cache
-def _collocation(stages: int) -> Held:
-    return call("ByCollocation", stages)
+def _collocation(stages: int, below: int, above: int) -> Held:
+    return call("ByCollocation", stages, below, above)
+
+
+_WIDE = 16  # from this size on a band in a dense Jacobian is worth the search
+
+
+def _bandwidths(request: Request) -> tuple[int, int]:
+    """How many diagonals below and above the main one a dense Jacobian has that are not zero; -1 each if unknown."""
+    rhs = request.rhs
+    if not isinstance(rhs, CompiledRHS) or rhs.n < _WIDE or takes_sparse(request):
+        return -1, -1
+    if rhs.graph("f", request.program).of_networks > 0:  # whose pattern takes minutes to find, and is full
+        return -1, -1
+    distance = rhs.sparsity.rows - rhs.sparsity.cols
+    return int(distance.max()), int(-distance.min())
 
 
 def steps(request: Request) -> Any:

@@ -52,6 +52,22 @@ def test_collocations_on_sparse_jacobians(f):
     assert max(map(relative_error, solved(ps.Rodas5P(), f, ps.CollocationAdjoint()), tight)) < 1e-5
 
 
+def test_a_band_in_a_dense_jacobian():
+    def chain(t, u, p):
+        inner = u[:-2] - 2 * u[1:-1] + u[2:]
+        return p[0] * torch.cat([u[1:2] - u[:1], inner, u[-2:-1] - u[-1:]]) + p[1] * u * (1 - u) - 0.1 * u.roll(0)
+
+    def gradient(sensealg):
+        p = torch.tensor([3.0, 1.5], dtype=torch.float64, requires_grad=True)
+        u0 = torch.exp(-50 * (X[::4] - 0.5) ** 2).requires_grad_()
+        sol = ps.solve(ps.ODEProblem(chain, u0, (0.0, 1.0), p), ps.Rodas5P(), saveat=[0.4, 1.0], engine="julia",
+                       reltol=1e-9, abstol=1e-11, sensealg=sensealg)  # fmt: skip
+        (sol.u**3).sum().backward()
+        return torch.cat([u0.grad, p.grad])
+
+    assert relative_error(gradient(ps.CollocationAdjoint()), gradient(ps.GaussAdjoint())) < 1e-6
+
+
 def test_who_takes_a_sparse_jacobian():
     from pysciml.rhs.trace import prepare
 
