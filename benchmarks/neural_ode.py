@@ -166,7 +166,7 @@ def table(report: Report, found: dict[str, Result], memories: dict[str, float]) 
 def draw(ratios: dict[str, dict[tuple[str, int], float]]):
     import matplotlib.pyplot as plt
 
-    figure, axis = plt.subplots(figsize=(9, 4), layout="constrained")
+    figure, axis = plt.subplots(figsize=(9, 4.6), layout="constrained")
     places = [(network, batch) for network in NETWORKS for batch in BATCHES]
     width = 0.8 / len(ratios)
     for i, (name, values) in enumerate(ratios.items()):
@@ -175,7 +175,7 @@ def draw(ratios: dict[str, dict[tuple[str, int], float]]):
     axis.axhline(1, color="k", linewidth=0.8)
     axis.set(yscale="log", ylabel="time over torchdiffeq's direct backprop", xticks=range(len(places)),
              xticklabels=[f"{network}\nbatch {batch}" for network, batch in places])  # fmt: skip
-    axis.legend(fontsize=8, ncols=2)
+    figure.legend(*axis.get_legend_handles_labels(), fontsize=8, ncols=3, loc="outside lower center")
     return figure
 
 
