@@ -19,6 +19,12 @@
     end
 end
 
+function without_both()
+    model = PySciML.example_model()
+    model.both.run = C_NULL
+    return model
+end
+
 @testset "a backward solve that stops throws" begin
     alg = PySciML.algorithm("OrdinaryDiffEqTsit5", "Tsit5", false, ())
     run = PySciML.example(alg)
@@ -64,4 +70,48 @@ end
     out, order = PySciML.transposition(J)
     PySciML.transposed!(out, J, order)
     @test out == -permutedims(J)
+end
+
+@testset "steps read backwards, $t0 to $t1, $ts" for (t0, t1, ts) in ((0.0, 1.0, [0.0, 0.5, 1.0]), (0.0, 1.0, [0.25, 0.75]),
+        (1.0, -1.0, [0.5, -1.0]))
+    alg = PySciML.algorithm("OrdinaryDiffEqTsit5", "Tsit5", false, ())
+    p, k = [-1.0, -2.0], length(ts)
+    for by in (PySciML.BySteps(PySciML.example_model()), PySciML.BySteps(without_both()))
+        run = PySciML.solve!(zeros(2, k), zeros(Int, 4), by.model, alg, [1.0, 1.0], p, Float64[], t0, t1, ts, 1e-10, [1e-10], 0, ())
+        du0, dp = zeros(2), zeros(2)
+        PySciML.adjoint!(du0, dp, zeros(Int, 4), run, by, alg, ts, ones(2, k), 0.0, 0.0)
+        decay = [exp(q * (t - t0)) for q in p, t in ts]
+        @test du0 ≈ vec(sum(decay; dims = 2)) rtol = 1e-8
+        @test dp ≈ vec(sum(decay .* (ts .- t0)'; dims = 2)) rtol = 1e-8
+    end
+end
+
+@testset "Tsit5's coefficients" begin
+    for T in (Float64, Float32)
+        known = PySciML.tableau(T)
+        @test vec(sum(known.A; dims = 2)) ≈ known.c rtol = 100eps(T)
+        @test [PySciML.weight(known, j, one(T)) for j in 1:7] ≈ [known.A[7, 1:6]; 0] atol = 100eps(T)
+        @test sum(PySciML.weight(known, j, T(0.3)) for j in 1:7) ≈ T(0.3) rtol = 100eps(T)
+    end
+end
+
+@testset "systems of a collocation, $n states, $s nodes" for n in (5, 12), s in (3, 4)
+    full(i) = [abs(r - c) <= 1 ? sin(i + r + 2c) : 0.0 for r in 1:n, c in 1:n]
+    ring(i) = (J = full(i); J[1, n] = J[n, 1] = 0.7i; J)
+    sparse(J) = PySciML.sparse(J)
+    mass, A, h = 1 .+ collect(1:n) ./ n, PySciML.collocation(s).A, 0.3
+    for (make, band) in ((full, true), (ring, false))
+        Js = [make(i) for i in 1:s]
+        M = [(i == l) * (r == c) * mass[r] - h * A[i, l] * Js[i][r, c] for r in 1:n, i in 1:s, c in 1:n, l in 1:s]
+        M = reshape(M, n * s, n * s)
+        start = cos.(1:(n * s))
+        systems = Any[PySciML.step_system(Js[1], s, -1, -1) => Js, PySciML.step_system(sparse(Js[1]), s) => sparse.(Js)]
+        band && push!(systems, PySciML.band_system(n, s, 1, 1, Float64) => Js)
+        for (system, matrices) in systems, again in 1:2  # the second time with the memory of the first
+            μ = copy(start)
+            PySciML.solve_transposed!(system, μ, matrices, mass, A, h)
+            @test μ ≈ M' \ start rtol = 1e-10
+        end
+        @test (first(systems[2]) isa PySciML.BandSystem) == (band || n == 5)
+    end
 end

@@ -28,6 +28,25 @@ end
     @test dp ≈ 0.5exp.(0.5p) .+ exp.(p) rtol = 1e-6
 end
 
+anew!(du0, dp, work, runs, model, alg, u0, p, t0, t1, ts, g, reltol, abstol, options) = PySciML.adjoint_anew!(du0, dp, work,
+    runs, (model, alg, u0, p, Float64[], t0, t1, ts, reltol, abstol, 0, options), ("GaussAdjoint", alg, ts, g, 1e-8, 1e-8))
+
+@testset "many by one integrator after another" begin
+    _, out, counts, alg, p, u0 = many()
+    runs, again, their_counts, = many(keep = false)
+    @test again == out
+    @test their_counts == counts
+    ts, g = [0.5, 1.0], ones(2, 2, MANY)
+    model, options = PySciML.example_model(), (1e-8, [1e-8], ())
+    for gradient! in (PySciML.adjoint_again!, anew!)
+        du0, dp, work = zeros(2, MANY), zeros(2, MANY), zeros(Int, 4, MANY)
+        gradient!(du0, dp, work, runs, model, alg, u0, p, 0.0, 1.0, ts, g, options...)
+        @test du0 ≈ exp.(0.5p) .+ exp.(p) rtol = 1e-6
+        @test dp ≈ 0.5exp.(0.5p) .+ exp.(p) rtol = 1e-6
+        @test all(>(0), work[3, :])
+    end
+end
+
 @testset "one that fails leaves the others" begin
     p = [-1.0 -2.0]' .* ones(MANY)'
     p[:, 5] .= 1e6
