@@ -15,6 +15,7 @@ from pysciml.fit import History, fit
 
 @pytest.fixture(autouse=True)
 def figures():
+    plt.close("all")  # what others left in this process
     before = dict(mpl.rcParams)
     yield
     plt.close("all")
