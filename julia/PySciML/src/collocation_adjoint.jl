@@ -34,7 +34,6 @@ struct Transposed{T, F, J, S}
     parts::Matrix{T}  # μᵀ C at the nodes, in columns
     piece::Vector{T}
     dp::Vector{T}
-    reltol::T
 end
 
 function Transposed(run::Run, stages, by)
@@ -52,7 +51,7 @@ function transposed(run, stages, system, J, mass)
     return Transposed{T, typeof(f), typeof(J), typeof(system)}(f, prob.p, collocation(stages), run.steps, mass,
         States{T}(Interpolant(run.sol)), [zeros(T, n) for _ in 1:stages], [copy(J) for _ in 1:stages], system,
         zeros(T, n * stages), zeros(stages), zeros(T, n), zeros(T, n, k), zeros(T, n, stages, k - 1),
-        zeros(T, m, stages), zeros(T, m), zeros(T, m), minimum(run.reltol))
+        zeros(T, m, stages), zeros(T, m), zeros(T, m))
 end
 
 """Adds the cotangents of the states at `ts`, each to the step that it ends or lies in."""

@@ -92,16 +92,19 @@ a gradient of NaN, or of zero where nothing was asked of it.
 """
 function adjoint_many!(du0, dp, counts, runs, sensealg, alg, ts, cotangents, reltol, abstol)
     any(run -> needs_sciml(run, sensealg, alg), runs) && load_adjoints()  # here, not on the threads
-    each(length(runs)) do i
-        here = view(du0, :, i), view(dp, :, i)
-        g = view(cotangents, :, :, i)
-        if runs[i] isa Failure
-            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
-        else
-            adjoint!(here..., view(counts, :, i), runs[i], sensealg, alg, ts, g, reltol, abstol)
-        end
+    gradients!(du0, dp, cotangents, runs) do i, _, here, g
+        adjoint!(here..., view(counts, :, i), runs[i], sensealg, alg, ts, g, reltol, abstol)
     end
     return nothing
+end
+
+"""
+`f(i, what tools() gave, (du0, dp), cotangents)` for every trajectory, with its own of these; one that failed has a gradient
+of NaN, or of zero where nothing was asked of it.
+"""
+gradients!(f, du0, dp, cotangents, runs, tools = () -> nothing) = each(tools, length(runs)) do i, mine
+    here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
+    runs[i] isa Failure ? foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here) : f(i, mine, here, g)
 end
 
 needs_sciml(::Failure, sensealg, alg) = false
@@ -121,13 +124,8 @@ function adjoint_anew!(du0, dp, counts, runs, solved, backward)
         reltol, abstol, checkpoints, options)
     one = findfirst(run -> !(run isa Failure), runs)
     one === nothing || needs_sciml(run_of(one), sensealg, backward_alg) && load_adjoints()
-    each(length(runs)) do i
-        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
-        if runs[i] isa Failure
-            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
-        else
-            adjoint!(here..., view(counts, :, i), run_of(i), sensealg, backward_alg, times, g, tolerances...)
-        end
+    gradients!(du0, dp, cotangents, runs) do i, _, here, g
+        adjoint!(here..., view(counts, :, i), run_of(i), sensealg, backward_alg, times, g, tolerances...)
     end
     return nothing
 end
@@ -167,12 +165,6 @@ function interpolate!(out, at, integrator)
     return nothing
 end
 
-function save!(follower::Follower, u)
-    copyto!(view(follower.out, :, follower.next), u)
-    follower.next += 1
-    return nothing
-end
-
 """An integrator of a model, and who follows it."""
 struct Again{T, I}
     integrator::I
@@ -206,10 +198,7 @@ function start!(again::Again, u0, p)
     SciMLBase.reinit!(integrator, follower.state)
     SciMLBase.solve!(integrator)
     again.counts .= work_of(integrator) .- before
-    t, code = Float64(integrator.t), integrator.sol.retcode
-    reached = abs(t - t1) <= 1e-9 * abs(t1) + 1e-12 * abs(t1 - t0)
-    successful_retcode(code) && reached || throw(Stopped(string(code), t, "forward"))
-    return nothing
+    return check_end(integrator.sol.retcode, Float64(integrator.t), (t0, t1), "forward")
 end
 
 work_of(integrator) = (s = integrator.stats; (s.nf, s.njacs, s.naccept, s.nreject))
@@ -242,14 +231,9 @@ read backwards at once: to keep the steps of all would fill the memory. `runs` t
 """
 function adjoint_again!(du0, dp, counts, runs, model::Model{T}, alg, u0, p, t0, t1, ts, cotangents, reltol, abstol, options) where {T}
     tools() = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, true), Reader(model)
-    each(tools, length(runs)) do i, (again, reader)
-        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
-        if runs[i] isa Failure
-            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
-        else
-            start!(again, its_own(u0, i), its_own(p, i))
-            read_all!(here..., view(counts, :, i), reader, again.follower.tape, again.integrator.p, again.follower.ts, g)
-        end
+    gradients!(du0, dp, cotangents, runs, tools) do i, (again, reader), here, g
+        start!(again, its_own(u0, i), its_own(p, i))
+        read_all!(here..., view(counts, :, i), reader, again.follower.tape, again.integrator.p, again.follower.ts, g)
     end
     return nothing
 end

@@ -36,7 +36,8 @@ function Recorder(prob, ts::Vector{T}, every, reltol, abstol) where {T}
     return recorder
 end
 
-function save!(r::Recorder, u)
+"""Writes the next of the states asked for; `r` is whoever follows a solve."""
+function save!(r, u)
     copyto!(view(r.out, :, r.next), u)
     r.next += 1
     return nothing

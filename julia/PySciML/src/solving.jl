@@ -19,11 +19,15 @@ end
 Base.showerror(io::IO, e::Stopped) = print(io, "PySciML.Stopped: ", e.direction, " ", e.retcode, " ", e.t)
 
 function check_end(sol, direction)
-    t, start, stop = Float64(sol.t[end]), sol.prob.tspan...
+    check_end(sol.retcode, Float64(sol.t[end]), sol.prob.tspan, direction)
+    return sol
+end
+
+function check_end(retcode, t::Float64, (start, stop), direction)
     reached = abs(t - stop) <= 1e-9 * abs(stop) + 1e-12 * abs(stop - start)
     # SUNDIALS in Julia reports Success for a solve that a NaN ended; the time tells.
-    (successful_retcode(sol) && reached) || throw(Stopped(string(sol.retcode), t, direction))
-    return sol
+    (successful_retcode(retcode) && reached) || throw(Stopped(string(retcode), t, direction))
+    return nothing
 end
 
 """
