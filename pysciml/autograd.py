@@ -101,7 +101,8 @@ class _Solve(torch.autograd.Function):
     def forward(ctx, call: Call, t0, ts: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
         state, parameters = leaves[: call.n_state], leaves[call.n_state :]
         if call.dense is None:
-            request = call.request(u0=pack(state), p=pack(parameters), t0=float(t0), ts=to_numpy(ts).copy())
+            values, n = pack(leaves), sum(map(torch.numel, state))
+            request = call.request(u0=values[:n], p=values[n:], t0=float(t0), ts=to_numpy(ts).copy())
             _check_values(call, request, parameters)
             call.trajectory = call.engine.solve(request)
             call.solved = request._replace

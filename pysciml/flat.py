@@ -124,7 +124,9 @@ def _same(then: Any, now: Any) -> bool:
 def remembered(prob: ODEProblem, asked: tuple[Any, ...]) -> Flat | None:
     """The last solve of this problem, if the very same was asked then and f is what it was."""
     then, flat = prob.__dict__.get(_PLACE, ((), None))
-    if flat is None or not all(map(_same, then, asked)) or functorch.transforming():
+    if flat is None or functorch.transforming():
+        return None
+    if not (all(map(is_, then, asked)) or all(map(_same, then, asked))):
         return None
     known = recall(prob.f, prob.inputs)
     return flat if known is not None and known[0].captured is flat.program.captured else None

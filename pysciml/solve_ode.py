@@ -70,6 +70,13 @@ def solve_ode(
     progress: bool = False,
 ) -> Solution:
     """`pysciml.solve` of an `ODEProblem`, whose arguments these are."""
+    leaf, wanted = prob.inputs.u[0], engine or config.engine
+    asked = (alg, reltol, abstol, callback, sensealg, wanted, select.engine_name(wanted), route, dt, dtmax, maxiters,
+             tstops, d_discontinuities, save_everystep, save_idxs, progress,
+             leaf.dtype is torch.float32 and config.single_precision)  # fmt: skip
+    known = remembered(prob, asked)
+    if known is not None:
+        return known.solve(prob, _times(prob, saveat))
     check_transforms(prob, save_everystep, progress)
     if callback is not None:
         events.check_alone(prob, tstops=tstops, d_discontinuities=d_discontinuities, save_everystep=save_everystep,
@@ -81,16 +88,10 @@ def solve_ode(
             progress=progress,
         )  # fmt: skip
         return solve_as_pairs(again, prob, alg, reltol, abstol, save_idxs)
-    leaf, in_julia = prob.inputs.u[0], isinstance(prob.f, JuliaFunction)
+    in_julia = isinstance(prob.f, JuliaFunction)
     alg = by_name(alg) if isinstance(alg, str) else alg
     check_options(alg, route, dt=dt, dtmax=dtmax, maxiters=maxiters)
     name = select.choose(engine, alg, sensealg, leaf.is_cpu, in_julia)
-    asked = (name, alg, reltol, abstol, callback, sensealg, engine, route, dt, dtmax, maxiters, tstops,
-             d_discontinuities, save_everystep, save_idxs, progress,
-             leaf.dtype is torch.float32 and config.single_precision)  # fmt: skip
-    known = remembered(prob, asked)
-    if known is not None:
-        return known.solve(prob, _times(prob, saveat))
     control = settled(prob, saveat, tstops, d_discontinuities, save_everystep, save_idxs, progress)
     reltol, abstol = tolerances(prob, reltol, abstol)
     ts = _times(prob, saveat)

@@ -12,6 +12,7 @@ import torch
 
 import pysciml as ps
 from pysciml import flat
+from pysciml.engines import select
 
 TS = torch.linspace(0.0, 1.0, 5, dtype=torch.float64)
 
@@ -184,3 +185,12 @@ def test_single_precision_may_be_asked_for_later(monkeypatch, settled):
     with ps.config.override(single_precision=True):
         ps.solve(prob, ps.CVODE_Adams(), engine="embedded")
     assert len(settled) == 2
+
+
+def test_another_engine_may_be_configured_later(monkeypatch):
+    prob = problem(Decay())
+    with ps.config.override(engine="embedded"):
+        assert ps.solve(prob, ps.CVODE_Adams(), saveat=TS).stats.engine == "embedded"
+    monkeypatch.setattr(select, "_julia", lambda: pytest.fail("julia was asked for"))
+    with ps.config.override(engine="julia"), pytest.raises(pytest.fail.Exception, match="julia was asked for"):
+        ps.solve(prob, ps.CVODE_Adams(), saveat=TS)

@@ -66,11 +66,11 @@ class Request(NamedTuple):
     made: dict[str, Any] | None = None
 
     def once(self, what: str, make: Callable[[Request], Any]) -> Any:
-        """`make(self)`, or what it gave when all but the numbers of a request was the very same."""
+        """`make(self)`, or what it gave when all but u0, p, t0 and the times of a request was the very same."""
         if self.made is None:
             return make(self)
-        settings = (self.rhs, self.alg, self.sensealg, self.reltol, self.abstol, self.mass, self.single, self.kind,
-                    self.parts)  # fmt: skip
+        settings = (self.rhs, self.t1, self.alg, self.sensealg, self.reltol, self.abstol, self.mass, self.single,
+                    self.dt, self.dtmax, self.maxiters, self.kind, self.parts)  # fmt: skip
         then = self.made.get(what)
         if then is None or not all(map(is_, then[0], settings)):
             self.made[what] = then = settings, make(self)

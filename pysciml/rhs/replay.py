@@ -12,6 +12,7 @@ import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import is_
+from types import MethodType
 from typing import Any
 
 import torch
@@ -52,10 +53,9 @@ def _kept(f: Callable) -> tuple[weakref.WeakKeyDictionary[Any, Recording], Any]:
     Raises:
         TypeError: what cannot be hashed, or referred to weakly.
     """
-    owner, function = getattr(f, "__self__", None), getattr(f, "__func__", None)
-    if owner is None or function is None:
+    if not isinstance(f, MethodType):
         return _recordings, f
-    return _of_methods.setdefault(owner, weakref.WeakKeyDictionary()), function
+    return _of_methods.setdefault(f.__self__, weakref.WeakKeyDictionary()), f.__func__
 
 
 class _Differs(BaseException):
@@ -83,7 +83,7 @@ class _Replay(TorchFunctionMode):
             # Most arguments are the very tensors of the recorded run; a call knows where that is enough.
             same = fixed and len(args) == len(then_args) and all(map(is_, args, then_args))
             if (
-                func == then
+                (func is then or func == then)
                 and (same or _same_all(args, then_args))
                 and (_same(kwargs, then_kwargs) if kwargs else then_kwargs is None)
             ):

@@ -86,8 +86,8 @@ class Program:
 
     def apply(self, t, u, p):
         """f itself; what is under torch.compile runs eagerly."""
-        state = pytree.tree_unflatten(list(u), self.u_layout.spec)
-        args = (t, state) if self.p_layout is None else (t, state, pytree.tree_unflatten(list(p), self.p_layout.spec))
+        state = self.u_layout.build(u)
+        args = (t, state) if self.p_layout is None else (t, state, self.p_layout.build(p))
         if not self.under_compile or "torch._dynamo.eval_frame" not in sys.modules:
             return self.f(*args)
         with torch.compiler.set_stance("force_eager"):

@@ -107,9 +107,11 @@ class JuliaEngine:
 
     def solve(self, request: Request) -> Trajectory:
         request = _without_slopes(request)
-        u, numbers = np.empty((request.ts.size, request.rhs.n)), bridge.numbers(request)
+        u = np.empty((request.ts.size, request.rhs.n))
         start = time.perf_counter()
-        model, alg, made = request.once("forward", _held_forward)
+        model, alg, made, numbers = request.once("forward", _held_forward)
+        numbers = numbers.copy()
+        numbers[bridge.T0] = request.t0
         _apart(request, alg, model)
         each = [None if isinstance(x, float) else x for x in (request.abstol, request.reltol)]
         where = bridge.table(u, numbers, request.u0, request.p, request.mass, request.ts, *each, request.tstops)
@@ -126,8 +128,8 @@ class JuliaEngine:
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         flat = np.empty(request.rhs.n + request.rhs.m)
         start = time.perf_counter()
-        alg, tolerances, made, sensealg = request.once("backward", _held_backward)
-        numbers = np.array((0, 0, 0, 0, *tolerances), dtype=np.float64)
+        alg, made, sensealg, numbers = request.once("backward", _held_backward)
+        numbers = numbers.copy()
         where = bridge.table(flat, numbers, request.ts, cotangents)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
                 made.number)  # fmt: skip
@@ -208,15 +210,16 @@ def forward_settings(request: Request) -> tuple[Any, Algorithm]:
     return model, alg
 
 
-def _held_forward(request: Request) -> tuple[Any, Algorithm, Any]:
-    """`forward_settings`, and Julia's algorithm, which is let go where nobody holds it."""
+def _held_forward(request: Request) -> tuple[Any, Algorithm, Any, np.ndarray]:
+    """`forward_settings`, Julia's algorithm, which is let go where nobody holds it, and the numbers of the solve."""
     model, alg = forward_settings(request)
-    return model, alg, julia_algorithm(alg)
+    return model, alg, julia_algorithm(alg), bridge.numbers(request)
 
 
-def _held_backward(request: Request) -> tuple[Algorithm, tuple[float, float], Any, Any]:
+def _held_backward(request: Request) -> tuple[Algorithm, Any, Any, np.ndarray]:
+    """Those of the backward solve, the sensitivity algorithm before its numbers."""
     alg, tolerances = backward_settings(request)
-    return alg, tolerances, julia_algorithm(alg), bridge.sensitivity(request)
+    return alg, julia_algorithm(alg), bridge.sensitivity(request), np.array((0.0, 0.0, 0.0, 0.0, *tolerances))
 
 
 def _of_root(request: RootRequest) -> Request:
