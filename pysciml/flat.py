@@ -31,6 +31,7 @@ from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import leaf_names, pack, real
+from pysciml.rhs.reads import Reads
 from pysciml.rhs.trace import recall
 from pysciml.sensitivity import GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -101,6 +102,19 @@ _NEVER_CHANGES = (type(None), bool, int, float, str, Algorithm, SensitivityAlgor
 _PLACE = "_flat"  # in the problem, whose copies come without
 
 
+@dataclass(eq=False)
+class _Known:
+    """A solve that a problem keeps: what was asked for, and what f could read when it was last run.
+
+    `searches` is how often it may still be looked for: what changes each time is not worth it.
+    """
+
+    asked: tuple[Any, ...]
+    flat: Flat
+    reads: Reads | None = None
+    searches: int = 3
+
+
 def remember(prob: ODEProblem, asked: tuple[Any, ...], flat: Flat) -> None:
     """Keeps a solve with its problem, if nothing that was settled can change until the same is asked again."""
     control, inputs = flat.control, [*prob.inputs.u, *prob.inputs.p, *captured_by(flat.program)]
@@ -108,7 +122,7 @@ def remember(prob: ODEProblem, asked: tuple[Any, ...], flat: Flat) -> None:
     usual = prob.mass_matrix is None and isinstance(flat.rhs, CompiledRHS) and all(map(is_, flat.inputs, inputs))
     whole = not (control.progress or control.every_step or control.tstops.size or control.jumps.size)
     if lasting and usual and whole and not functorch.transforming():
-        prob.__dict__[_PLACE] = tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in asked), flat
+        prob.__dict__[_PLACE] = _Known(tuple(x.clone() if isinstance(x, torch.Tensor) else x for x in asked), flat)
 
 
 def _lasts(x: Any) -> bool:
@@ -123,13 +137,25 @@ def _same(then: Any, now: Any) -> bool:
 
 def remembered(prob: ODEProblem, asked: tuple[Any, ...]) -> Flat | None:
     """The last solve of this problem, if the very same was asked then and f is what it was."""
-    then, flat = prob.__dict__.get(_PLACE, ((), None))
-    if flat is None or functorch.transforming():
+    known: _Known | None = prob.__dict__.get(_PLACE)
+    if known is None or functorch.transforming():
         return None
-    if not (all(map(is_, then, asked)) or all(map(_same, then, asked))):
+    if not (all(map(is_, known.asked, asked)) or all(map(_same, known.asked, asked))):
         return None
-    known = recall(prob.f, prob.inputs)
-    return flat if known is not None and known[0].captured is flat.program.captured else None
+    return known.flat if does_the_same(prob, known) else None
+
+
+def does_the_same(prob: ODEProblem, known: _Known) -> bool:
+    """Whether f is the program that was settled: told by what it reads, where that can be told, else by running it."""
+    if known.reads is not None and known.reads.unchanged():
+        return True
+    program, found = known.flat.program, recall(prob.f, prob.inputs)
+    if found is None or found[0].captured is not program.captured:
+        return False
+    if known.searches:
+        known.searches -= 1
+        known.reads = Reads.of(prob.f, (prob.u0, prob.p), program.captured, program.constants)
+    return True
 
 
 def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> functools.partial[Request]:

@@ -7,6 +7,7 @@ import os
 import random
 import subprocess
 import tempfile
+from typing import Any
 
 # Before anything imports matplotlib, in this process or in one it starts.
 os.environ["MPLBACKEND"] = "Agg"
@@ -16,10 +17,12 @@ import numpy as np
 import pytest
 import torch
 
+from pysciml import flat
 from pysciml.config import OPTIONS, config
 from pysciml.engines import select
 from pysciml.engines.julia import environment
 from pysciml.errors import PySciMLError
+from pysciml.rhs import trace
 
 # Examples are the same in every run, so that a red suite stays red; `--hypothesis-profile=explore` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -117,3 +120,18 @@ def float64():
     torch.set_default_dtype(torch.float64)
     yield torch.float64
     torch.set_default_dtype(before)
+
+
+@pytest.fixture(autouse=True)
+def what_reads_tell_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever f is told by what it reads, it is run as well: no test may find it another program."""
+    told = flat.does_the_same
+
+    def checked(prob: Any, known: Any) -> bool:
+        if known.reads is not None and known.reads.unchanged():
+            found = trace.recall(prob.f, prob.inputs)
+            assert found is not None, "f does something else, which was not seen"
+            assert found[0].captured is known.flat.program.captured
+        return told(prob, known)
+
+    monkeypatch.setattr(flat, "does_the_same", checked)

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.reads import facts
 
 _EXACT = (float, int, bool, str, type(None), torch.dtype, torch.device)
 
@@ -129,7 +130,7 @@ def remember(f: Callable, program: Any, rhs: CompiledRHS, calls: list, out: Any)
     """Keeps a recorded run of f, unless it holds arguments that later runs could not be compared with."""
     copies = [(func, _frozen(args), _frozen(kwargs or None), result, all(map(_is_fixed, args)))
               for func, args, kwargs, result in calls]  # fmt: skip
-    recording = Recording(program.of(None), rhs, copies, out, _facts(program.captured),
+    recording = Recording(program.of(None), rhs, copies, out, facts(program.captured),
                           [x.detach().clone() for x in program.constants])  # fmt: skip
     try:
         recordings, key = _kept(f)
@@ -160,15 +161,11 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
         return None
     if not (replay.over and _same_tree(out, recording.out)):
         return None
-    if recording.facts != _facts(program.captured):
+    if recording.facts != facts(program.captured):
         return None
     if not all(map(torch.equal, program.constants, recording.values)):
         return None
     return program, recording.rhs
-
-
-def _facts(tensors: Sequence[torch.Tensor]) -> list[tuple]:
-    return [(x.shape, x.dtype, x.device, x.requires_grad) for x in tensors]
 
 
 def _same_tree(a: Any, b: Any) -> bool:
