@@ -161,6 +161,12 @@ def package_folder() -> Path:
     return inside if inside.is_dir() else Path(__file__).parents[3] / "julia" / "PySciML"
 
 
+def compiled_since(caches: Path, folder: Path) -> bool:
+    """Whether Julia has compiled the package in `folder`, to one of the files in `caches`, since it last changed."""
+    changed = max(file.stat().st_mtime for file in (folder / "src").rglob("*.jl"))
+    return any(file.stat().st_mtime > changed for file in caches.glob("*.ji"))
+
+
 @cache
 def needed() -> tuple[str, ...]:
     """The packages without which nothing works: those PySciML is made of, and PythonCall. Others hold more solvers."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import logging
 import os
 import shlex
 import signal
@@ -22,6 +23,7 @@ import threading
 import warnings
 from collections import deque
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import get_ident
 from typing import Any
 
@@ -35,6 +37,9 @@ from pysciml.errors import EngineMissingError, PySciMLError, UnsupportedError
 # Options that juliacall reads from the environment alone.
 _OPTIONS = ("julia_exe", "julia_project", "julia_threads", "julia_handle_signals", "julia_heap_size_hint",
             "julia_sysimage")  # fmt: skip
+# Where Julia keeps what it has compiled of the package; and, which takes it a second to say, whether that fits.
+_CACHES = 'joinpath(first(DEPOT_PATH), "compiled", "v$(VERSION.major).$(VERSION.minor)", "PySciML")'
+_IS_COMPILED = 'isdefined(Base, :isprecompiled) && Base.isprecompiled(Base.identify_package("PySciML"))'
 # What `interrupt.jl` needs of Python to run signal handlers and other threads in the middle of a solve.
 _PYTHON_C = ("PyGILState_Check", "PyEval_SaveThread", "PyEval_RestoreThread", "PyErr_CheckSignals")
 
@@ -42,6 +47,8 @@ _PYTHON_C = ("PyGILState_Check", "PyEval_SaveThread", "PyEval_RestoreThread", "P
 # The C functions of `memory.jl` in the order of their addresses: of how many integers, and whether they return one.
 _ENTRIES = {"solve_at": (3, True), "adjoint_at": (4, True), "solve_delay_at": (7, True), "adjoint_delay_at": (5, True),
             "let_go": (1, False)}  # fmt: skip
+
+_log = logging.getLogger("pysciml")
 
 
 class _State:
@@ -211,7 +218,10 @@ def _start() -> None:
 def _load(juliacall: Any) -> Any:
     """The module PySciML, found by its folder, with the packages of the active project."""
     session = juliacall.newmodule("PySciMLSession")
-    session.seval("path -> (path in LOAD_PATH || push!(LOAD_PATH, path); nothing)")(str(environment.package_folder()))
+    folder = environment.package_folder()
+    session.seval("path -> (path in LOAD_PATH || push!(LOAD_PATH, path); nothing)")(str(folder))
+    if not (environment.compiled_since(Path(session.seval(_CACHES)), folder) or session.seval(_IS_COMPILED)):
+        _log.warning("Julia compiles pysciml's package, and at the first gradient its adjoints: minutes, once.")
     module = session.seval("import PySciML; PySciML")
     addresses = [ctypes.cast(getattr(ctypes.pythonapi, name), ctypes.c_void_p).value for name in _PYTHON_C]
     getattr(module, "set_poll!")(juliacall.PythonCall.seval("Core.pythrow"), *addresses)
