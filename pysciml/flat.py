@@ -140,7 +140,7 @@ def remembered(prob: ODEProblem, asked: tuple[Any, ...]) -> Flat | None:
     known: _Known | None = prob.__dict__.get(_PLACE)
     if known is None or functorch.transforming():
         return None
-    if not (all(map(is_, known.asked, asked)) or all(map(_same, known.asked, asked))):
+    if not all(then is now or _same(then, now) for then, now in zip(known.asked, asked, strict=True)):
         return None
     return known.flat if does_the_same(prob, known) else None
 
