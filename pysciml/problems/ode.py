@@ -24,6 +24,9 @@ Time = float | torch.Tensor
 class ODEProblem:
     """M du/dt = f(t, u) or f(t, u, p), with u(t0) = u0.
 
+    A training loop makes it once, before it begins: what solving it comes to is kept with the problem, while the values
+    of all tensors may change.
+
     Args:
         f: a torch function or module, `f(t, u)`, or `f(t, u, p)` when `p` is given. `t` is a scalar tensor of the
             state's dtype (real where that is complex); f returns du/dt in the structure, shapes and dtype of `u`.
