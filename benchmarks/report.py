@@ -85,7 +85,11 @@ def machine() -> str:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+        name, clock = (
+            next(line.split(":", 1)[1].strip() for line in lines if line.startswith(what))
+            for what in ("model name", "cpu MHz")
+        )
+        return f"{name} at {float(clock) / 1000:.1f} GHz"
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
 
