@@ -85,13 +85,11 @@ def machine() -> str:
 def _processor() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
-        name, clock = (
-            next(line.split(":", 1)[1].strip() for line in lines if line.startswith(what))
-            for what in ("model name", "cpu MHz")
-        )
-        return f"{name} at {float(clock) / 1000:.1f} GHz"
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
+    except OSError:
+        lines = []
+    known = dict(line.replace("\t", "").split(":", 1) for line in reversed(lines) if ":" in line)
+    name = known.get("model name", platform.processor() or platform.machine()).strip()
+    return name + (f" at {float(known['cpu MHz']) / 1000:.1f} GHz" if "cpu MHz" in known else "")
 
 
 def _memory() -> str:
