@@ -72,16 +72,17 @@ def modules_of(f: Any) -> list[torch.nn.Module]:
     if inner:
         return list(dict.fromkeys(module for g in inner for module in modules_of(g)))
     code, cells = getattr(f, "__code__", None), getattr(f, "__closure__", None) or ()
-    near = [getattr(f, "__self__", None), *getattr(f, "__dict__", {}).values(), *(_content(cell) for cell in cells)]
+    near = [getattr(f, "__self__", None), *getattr(f, "__dict__", {}).values(), *(content(cell) for cell in cells)]
     near += [x for name, x in getattr(f, "__globals__", {}).items() if code is not None and name in code.co_names]
     return list(dict.fromkeys(m for x in near if isinstance(x, torch.nn.Module) for m in x.modules()))
 
 
-def _content(cell: Any) -> Any:
+def content(cell: Any, of_empty: Any = None) -> Any:
+    """What a variable of a closure stands for."""
     try:
         return cell.cell_contents
-    except ValueError:  # an empty cell
-        return None
+    except ValueError:  # it has no value yet, or none any more
+        return of_empty
 
 
 class Substituted:

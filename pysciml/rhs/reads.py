@@ -13,12 +13,14 @@ import dis
 import math
 import types
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import is_
 from typing import Any
 
 import torch
 from torch.nn.modules import module as torch_module
+
+from pysciml.rhs.captured import content
 
 _MISSING = object()
 _FROZEN = (int, float, complex, bool, str, bytes, type(None), type(...), range, torch.dtype, torch.device, torch.layout,
@@ -52,13 +54,30 @@ class _UnknownError(Exception):
     """f can reach what is not known to stay as it is."""
 
 
+class Form:
+    """What a program is compiled for of its tensors: all but the values of captured ones, and constants' values."""
+
+    def __init__(self, captured: Sequence[torch.Tensor], constants: Sequence[torch.Tensor]) -> None:
+        self._captured, self._facts = captured, _facts(captured)
+        self._constants, self._values = constants, [x.detach().clone() for x in constants]
+
+    def holds(self) -> bool:
+        """Whether it is still so."""
+        return self._facts == _facts(self._captured) and all(map(torch.equal, self._constants, self._values))
+
+
+def _facts(tensors: Sequence[torch.Tensor]) -> list[tuple]:
+    return [(x.shape, x.dtype, x.device, x.requires_grad) for x in tensors]
+
+
 class Reads:
     """All that a callable can read, as it is now. `of` finds it, `unchanged` says whether it is still so.
 
     It holds what it found, f among it, so it belongs to an object that holds f anyway.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, form: Form) -> None:
+        self.form = form
         self.functions: list[tuple] = []  # each with what it is made of
         self.cells: list[tuple[Any, Any]] = []
         self.entries: list[tuple[Mapping, str, Any]] = []  # a name in a namespace, and what it stands for
@@ -66,10 +85,7 @@ class Reads:
         self.lists: list[tuple[list, list]] = []
         self.objects: list[Any] = []
         self.classes: list[type] = []  # of these objects
-        self.empty: list[dict] = []
-        self.captured: Sequence[torch.Tensor] = ()
-        self.facts: list[tuple] = []  # of these
-        self.constants: list[tuple[torch.Tensor, torch.Tensor]] = []  # with copies
+        self.empty: dict[int, dict] = {}  # by their ids
         self.dtype = torch.get_default_dtype()
 
     @classmethod
@@ -83,9 +99,7 @@ class Reads:
         """
         if not all(map(_is_plain, arguments)) or torch._C._len_torch_function_stack():
             return None
-        search = _Search()
-        search.found.captured, search.found.facts = captured, facts(captured)
-        search.found.constants = [(x, x.detach().clone()) for x in constants]
+        search = _Search(Reads(Form(captured, constants)))
         try:
             search.run(f)
         except _UnknownError:
@@ -105,19 +119,13 @@ class Reads:
                 return False
         return (
             all(map(is_, map(type, self.objects), self.classes))
-            and not any(self.empty)
-            and all(_content(cell) is value for cell, value in self.cells)
+            and not any(self.empty.values())
+            and all(content(cell, _MISSING) is value for cell, value in self.cells)
             and all(len(x) == len(then) and all(map(is_, x, then)) for x, then in self.lists)
-            and all(torch.equal(x, then) for x, then in self.constants)
-            and facts(self.captured) == self.facts
+            and self.form.holds()
             and torch.get_default_dtype() is self.dtype
             and not torch._C._len_torch_function_stack()
         )
-
-
-def facts(tensors: Sequence[torch.Tensor]) -> list[tuple]:
-    """What of these a compiled form is made for."""
-    return [(x.shape, x.dtype, x.device, x.requires_grad) for x in tensors]
 
 
 def _is_plain(tree: Any) -> bool:
@@ -128,22 +136,16 @@ def _is_plain(tree: Any) -> bool:
     return tree is None or isinstance(tree, torch.Tensor)
 
 
-def _content(cell: Any) -> Any:
-    try:
-        return cell.cell_contents
-    except ValueError:  # it is empty
-        return _MISSING
-
-
 class _Search:
     """Follows code and objects from one to the next until there is nothing new."""
 
-    def __init__(self) -> None:
-        self.found = Reads()
+    def __init__(self, found: Reads) -> None:
+        self.found = found
         self._seen: dict[int, Any] = {}
         self._names: dict[str, bool] = {}  # the attributes that any code asks for, and whether it is known of what
         self._named: list[Any] = []  # objects that have attributes by name
         self._entries: set[tuple[int, str]] = set()
+        self._spaces: dict[type, Mapping] = {}  # of classes, whose `__dict__` is another object each time
         self._compares = self._has_equality = False
 
     def run(self, f: Callable) -> None:
@@ -173,14 +175,15 @@ class _Search:
         if _is_torchs(inside) and not f.__closure__ and not f.__dict__:
             return  # torch's own, with nothing of the user's in it
         self.found.functions.append((f, f.__code__, f.__defaults__, f.__kwdefaults__))
-        for x in (*(f.__defaults__ or ()), *(f.__kwdefaults__ or {}).values()):
-            self.reach(x)
-        self.table(f.__kwdefaults__ or {})
+        self.sequence(f.__defaults__ or ())
+        if f.__kwdefaults__:
+            self.table(f.__kwdefaults__)
         self.table(f.__dict__)
         for cell in f.__closure__ or ():
-            self.found.cells.append((cell, _content(cell)))
-            if _content(cell) is not _MISSING:
-                self.reach(_content(cell))
+            value = content(cell, _MISSING)
+            self.found.cells.append((cell, value))
+            if value is not _MISSING:
+                self.reach(value)
         self.code(f.__code__, f.__globals__)
 
     def method(self, method: types.MethodType) -> None:
@@ -222,10 +225,16 @@ class _Search:
         self.reach(get(value))
         return True
 
+    def of_classes(self, classes: Iterable[type], name: str) -> bool:
+        """`entry` for each of them; whether it is in one."""
+        spaces = [self._spaces.setdefault(cls, cls.__dict__) for cls in classes]
+        there = [self.entry(space, name, _function_of) for space in spaces]
+        return any(there)
+
     def has_nothing(self, x: dict) -> None:
         if x:
             raise _UnknownError
-        self.found.empty.append(x)
+        self.found.empty[id(x)] = x
 
     def library(self, module: types.ModuleType) -> None:
         if type(module) is not types.ModuleType:
@@ -302,7 +311,7 @@ class _Search:
                 else:  # the code of torch's layers, which is not looked at, may ask for it
                     asked = base is not object and (_is_layer(cls) or hasattr(base, name))
                 if asked:
-                    self.entry(owner.__dict__, name, _function_of)
+                    self.of_classes([owner], name)
         self._named.append(x)
 
     def attribute(self, x: Any, name: str) -> None:
@@ -314,12 +323,9 @@ class _Search:
                 raise _UnknownError
         elif isinstance(x, torch.nn.Module):  # all that it holds is followed anyway
             there = hasattr(x, name)
-            for owner in _own_classes(type(x), torch.nn.Module):
-                self.entry(owner.__dict__, name, _function_of)
+            self.of_classes(_own_classes(type(x), torch.nn.Module), name)
         else:
-            there = self.entry(x.__dict__, name)
-            for owner in _own_classes(type(x), object):
-                there |= self.entry(owner.__dict__, name, _function_of)
+            there = self.entry(x.__dict__, name) | self.of_classes(_own_classes(type(x), object), name)
         self._names[name] |= there
 
 

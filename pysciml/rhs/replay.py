@@ -20,7 +20,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pysciml.rhs.base import CompiledRHS
-from pysciml.rhs.reads import facts
+from pysciml.rhs.reads import Form
 
 _EXACT = (float, int, bool, str, type(None), torch.dtype, torch.device)
 
@@ -32,16 +32,14 @@ class Recording:
     Attributes:
         program: the Program with f left out. rhs: its compiled form. calls: (function, args, kwargs, result) each, and
             whether no argument is of a kind that can change while it stays the same object.
-        out: what f returned. facts: shape, dtype, device and requires_grad of each captured tensor.
-        values: copies of the constants f used, whose values are baked into the compiled form.
+        out: what f returned. form: of the tensors that it captured and of the constants that it used.
     """
 
     program: Any
     rhs: CompiledRHS
     calls: list[tuple[Any, tuple, dict | None, Any, bool]]
     out: Any
-    facts: list[tuple]
-    values: list[torch.Tensor]
+    form: Form
 
 
 _recordings: weakref.WeakKeyDictionary[Any, Recording] = weakref.WeakKeyDictionary()
@@ -130,8 +128,7 @@ def remember(f: Callable, program: Any, rhs: CompiledRHS, calls: list, out: Any)
     """Keeps a recorded run of f, unless it holds arguments that later runs could not be compared with."""
     copies = [(func, _frozen(args), _frozen(kwargs or None), result, all(map(_is_fixed, args)))
               for func, args, kwargs, result in calls]  # fmt: skip
-    recording = Recording(program.of(None), rhs, copies, out, facts(program.captured),
-                          [x.detach().clone() for x in program.constants])  # fmt: skip
+    recording = Recording(program.of(None), rhs, copies, out, Form(program.captured, program.constants))
     try:
         recordings, key = _kept(f)
         recordings[key] = recording
@@ -159,11 +156,7 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
             out = program.apply(program.t, program.u, program.p)
     except _Differs:
         return None
-    if not (replay.over and _same_tree(out, recording.out)):
-        return None
-    if recording.facts != facts(program.captured):
-        return None
-    if not all(map(torch.equal, program.constants, recording.values)):
+    if not (replay.over and _same_tree(out, recording.out) and recording.form.holds()):
         return None
     return program, recording.rhs
 
