@@ -174,13 +174,8 @@ of zero where nothing was asked of it.
 function adjoint_paths!(du0, dp, paths, ts, cotangents)
     one = findfirst(path -> path isa Path, paths)
     steps = one === nothing ? nothing : known_steps(paths[one].equation, paths[one].alg)
-    each(length(paths)) do i
-        here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
-        if paths[i] isa Failure
-            foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here)
-        else
-            read_path!(here..., paths[i], paths[i].equation, steps, ts, g)
-        end
+    gradients!(du0, dp, cotangents, paths) do i, _, here, g
+        read_path!(here..., paths[i], paths[i].equation, steps, ts, g)
     end
     return nothing
 end
