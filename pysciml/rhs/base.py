@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any, Protocol
 
 from pysciml.rhs.graph import Graph
+from pysciml.rhs.outer_products import Factored, factored
 from pysciml.rhs.sparsity import Sparsity, sparsity
 
 KINDS = ("f", "vjp", "vjp_p", "both", "jac", "tgrad")
@@ -42,15 +43,22 @@ class CompiledRHS:
         self._graphs: dict[str, Graph] = {}
 
     def graph(self, kind: str, program: Any = None) -> Graph:
-        """One of `KINDS`, or "nonzeros": the entries of the Jacobian at the places of `sparsity`.
+        """One of `KINDS`; "nonzeros", the Jacobian's entries at the places of `sparsity`; "factors", that of `factored`.
 
         The first time, `program` must be a recorded run with this signature.
         """
+        if kind == "factors" and self.factored is not None:
+            return self.factored.graph
         if kind not in self._graphs:
             if program is None or program.signature != self.signature:
                 raise ValueError(f"graph {kind!r} is not traced yet and needs the program it belongs to")
             self._graphs[kind] = self._tracer(program, kind, self.sparsity if kind == "nonzeros" else None)
         return self._graphs[kind]
+
+    @cached_property
+    def factored(self) -> Factored | None:
+        """The gradient in p by its factors, where it has large ones. "both" must have been traced."""
+        return factored(self._graphs["both"], self.n)
 
     @cached_property
     def sparsity(self) -> Sparsity:

@@ -172,6 +172,9 @@ class Builder:
         for x, other, neutral in ((a, b, op in ("add", "mul")), (b, a, True)):
             if neutral and other.shape == shape and _is_neutral(op, x):
                 return other
+        if op == "add" and _are_apart(a, b):  # as the gradients of slices of one vector are
+            offset = sum(x.size for x in a.args)
+            return self.gather((*a.args, *b.args), np.where(b.data < 0, a.data, b.data + offset).reshape(shape))
         return self._make(op, (a, b), shape)
 
     def where(self, cond: Node, a: Node, b: Node) -> Node:
@@ -255,6 +258,15 @@ class Builder:
         return self._known.setdefault(key, Node(op, args, shape, data))
 
 
+def _are_apart(a: Node, b: Node) -> bool:
+    """Whether of two arrays one is zero wherever the other is not."""
+    return a.op == b.op == "gather" and a.shape == b.shape and bool(((a.data < 0) | (b.data < 0)).all())
+
+
+def _is_zero(x: Node) -> bool:
+    return x.op == "constant" and not x.data.any() and not np.signbit(x.data).any()
+
+
 def _is_neutral(op: str, x: Node) -> bool:
     neutral = {"add": 0.0, "sub": 0.0, "mul": 1.0, "div": 1.0, "pow": 1.0}.get(op)
     return neutral is not None and x.op == "constant" and bool(np.all(x.data == neutral))
@@ -273,6 +285,8 @@ def _flatten_gathers(xs: tuple[Node, ...], flat: np.ndarray) -> tuple[tuple[Node
         while x.op == "reshape":
             x = x.args[0]
         inner, index = (x.args, x.data) if x.op == "gather" else ((x,), np.arange(x.size))
+        if _is_zero(x):
+            index = np.full(x.size, -1)
         table.append(np.where(index >= 0, index + offset, -1))
         operands.extend(inner)
         offset += sum(a.size for a in inner)

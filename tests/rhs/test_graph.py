@@ -190,3 +190,17 @@ def test_graphs_of_the_lotka_volterra_equations_are_small():
     assert isinstance(rhs.graph("jac"), Graph)
     with pytest.raises(ValueError, match="not traced yet"):
         type(rhs)(2, 4, None, trace).graph("f")
+
+
+def test_the_gradients_of_slices_are_joined_and_not_added(b):
+    x, y = b.input("x", (2,)), b.input("y", (3,))
+    zeros = b.constant(np.zeros(3))
+    first = b.gather((x, zeros), np.arange(5))
+    second = b.view(y, lambda index: np.pad(index, (2, 0), constant_values=-1))
+    graph = b.graph(b.binary("add", first, second))
+    assert [node.op for node in graph.nodes] == ["input", "input", "gather"]
+    point = {"x": torch.tensor([1.0, 2.0]), "y": torch.tensor([3.0, 4.0, 5.0])}
+    assert evaluate(graph, **point).tolist() == [1, 2, 3, 4, 5]
+    overlapping = b.view(y, lambda index: np.pad(index, (0, 2), constant_values=-1))
+    graph = b.graph(b.binary("add", first, overlapping))
+    assert evaluate(graph, **point).tolist() == [4, 6, 5, 0, 0]

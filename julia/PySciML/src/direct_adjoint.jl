@@ -105,12 +105,13 @@ struct Reader{T}
     stage::Vector{T}
     pulled::Matrix{T}  # what each evaluation gave, in columns
     dp::Vector{T}
+    waiting::Union{Nothing, Waiting{T}}  # of a gradient by factors, in the place of `pulled`
 end
 
 function Reader(model::Model{T}) where {T}
-    n, m = model.n, model.m
+    n, m, factors = model.n, model.m, waiting(model.vjp_p)
     return Reader{T}(Products(model), tableau(T), zeros(T, n), zeros(T, n), zeros(T, n), zeros(T, n, STAGES), zeros(T, n),
-        zeros(T, n + m, STAGES - 1), zeros(T, m))
+        zeros(T, isnothing(factors) ? n + m : 0, STAGES - 1), zeros(T, m), factors)
 end
 
 """
@@ -120,6 +121,7 @@ The gradient of sum(cotangents .* states at ts), that in u0 in `reader.λ` and t
 """
 function read_back!(r::Reader{T}, steps, p, ts, cotangents) where {T}
     foreach(x -> fill!(x, 0), (r.λ, r.carry, r.dp))
+    isnothing(r.waiting) || clear!(r.waiting)
     t, next = steps.t, length(ts)
     for j in (length(t) - 1):-1:1
         h = t[j + 1] - t[j]
@@ -133,7 +135,7 @@ function read_back!(r::Reader{T}, steps, p, ts, cotangents) where {T}
     end
     next > 0 && (r.λ .+= view(cotangents, :, next))  # at the start of the span
     pull!(r, 1, r.carry, state(steps, 1), p, t[1], r.λ)
-    add_column!(r.dp, r.pulled, 1, length(r.λ))
+    isnothing(r.waiting) ? add_column!(r.dp, r.pulled, 1, length(r.λ)) : add_waiting!(r.dp, r.waiting)
     return nothing
 end
 
@@ -170,18 +172,25 @@ function read_step!(r::Reader, steps, j, p, t, h)
     end
     copyto!(r.carry, view(r.slopes, :, 1))
     copyto!(r.λ, r.start)
-    add_columns!(r.dp, r.pulled, length(r.λ))
+    if isnothing(r.waiting)
+        add_columns!(r.dp, r.pulled, length(r.λ))
+    elseif room(r.waiting) < STAGES
+        add_waiting!(r.dp, r.waiting)
+    end
     return nothing
 end
 
-"""Adds vᵀ df/du to `λ`; vᵀ df/dp stays in column `i` of what was pulled."""
+"""Adds vᵀ df/du to `λ`; vᵀ df/dp stays in column `i` of what was pulled, or waits."""
 function pull!(r::Reader, i, v, u, p, t, λ)
-    column = view(r.pulled, :, i)
-    if all(iszero, v)  # as at the end of the last step
-        fill!(column, 0)
-        return nothing
+    nothing_here = all(iszero, v)  # as at the end of the last step
+    if isnothing(r.waiting)
+        column = view(r.pulled, :, i)
+        nothing_here && (fill!(column, 0); return nothing)
+        r.pull(column, v, u, p, t)
+    else
+        nothing_here && return nothing
+        column = pull!(r.waiting, v, u, p, t)
     end
-    r.pull(column, v, u, p, t)
     for l in eachindex(λ)
         λ[l] += column[l]
     end

@@ -128,6 +128,7 @@ mutable struct Gauss{T, F}
     piece::Vector{T}
     dp::Vector{T}
     size::T  # of dp
+    waiting::Union{Nothing, Waiting{T}}  # of a gradient by factors, which needs no `parts`
 end
 
 function (g::Gauss{T})(λ, t, integrator) where {T}
@@ -175,6 +176,7 @@ Adds the integral over a piece of a step. Where its last Legendre coefficient sa
 oscillation, and only halves that agree with the whole are believed from there on.
 """
 function add_piece!(g::Gauss{T}, integrator, from, to) where {T}
+    isnothing(g.waiting) || return add_piece!(g, g.waiting, integrator, from, to)
     h = evaluate!(g, integrator, from, to)
     size, last, total = accumulate!(g.dp, g.piece, g.parts, g.weights, g.lasts, h)
     if error_of(size, last, length(g.rule)) > allowed(g, size)
@@ -183,6 +185,29 @@ function add_piece!(g::Gauss{T}, integrator, from, to) where {T}
     else
         g.size = total
     end
+    return nothing
+end
+
+function add_piece!(g::Gauss{T}, w::Waiting{T}, integrator, from, to) where {T}
+    n = length(g.rule)
+    room(w) < n && settle!(g, w)
+    size, last, total = evaluate!(w, g, integrator, from, to)
+    if error_of(size, last, n) > allowed(g, size)
+        whole = zeros(T, length(g.dp))
+        add_columns!(whole, w, w.count - n + 1, n)
+        w.count -= n
+        settle!(g, w)
+        add_halves!(g, integrator, from, to, whole, 40)
+    else
+        w.squared = total
+        g.size = max(g.size, sqrt(total))
+    end
+    return nothing
+end
+
+function settle!(g::Gauss, w::Waiting)
+    add_waiting!(g.dp, w)
+    g.size = norm2(g.dp)
     return nothing
 end
 
@@ -212,8 +237,16 @@ end
 
 """Gauss's rule from `from` to `to`, into `piece`. Returns the size of that and of its last Legendre coefficient."""
 function integrate!(piece, g::Gauss{T}, integrator, from, to) where {T}
+    isnothing(g.waiting) || return integrate!(piece, g, g.waiting, integrator, from, to)
     h, nothing_yet = evaluate!(g, integrator, from, to), zeros(T, length(piece))
     size, last, _ = accumulate!(nothing_yet, piece, g.parts, g.weights, g.lasts, h)
+    return size, last
+end
+
+function integrate!(piece, g::Gauss{T}, w::Waiting{T}, integrator, from, to) where {T}
+    fill!(piece, 0)
+    size, last, _ = evaluate!(w, g, integrator, from, to)
+    add_waiting!(piece, w)
     return size, last
 end
 
@@ -228,6 +261,36 @@ function evaluate!(g::Gauss{T}, integrator, from, to) where {T}
     end
     return -h
 end
+
+"""
+The integrand at the nodes from `from` to `to`, with its weights, into columns that wait. Returns the sizes of their sum and
+of its last Legendre coefficient, and the square of the size of all that waits.
+"""
+function evaluate!(w::Waiting{T}, g::Gauss{T}, integrator, from, to) where {T}
+    h, middle, before = (to - from) / 2, (to + from) / 2, w.count
+    for (i, node) in enumerate(g.rule)
+        t = muladd(h, T(node.x), middle)
+        integrator(g.λ, t)
+        g.λ .*= -h * T(g.weights[i])
+        g.state(g.y, t)
+        pull!(w, g.λ, g.y, integrator.p, t)
+    end
+    size = last = zero(T)
+    across = w.squared
+    for i in eachindex(g.rule)
+        for j in 1:before
+            across += 2 * scalar(w, before + i, j)
+        end
+        for j in 1:i
+            product = (i == j ? 1 : 2) * scalar(w, before + i, before + j)
+            size += product
+            last += T(g.lasts[i] / g.weights[i] * (g.lasts[j] / g.weights[j])) * product
+        end
+    end
+    return root(size), root(last), max(across + size, zero(T))
+end
+
+root(squared) = sqrt(max(squared, zero(squared)))
 
 """
     accumulate!(total, piece, parts, weights, lasts, h)
@@ -300,13 +363,16 @@ function gauss!(du0, dp, counts, prob, sol, alg, ts, cotangents, reltol, abstol,
     n, m, before = length(prob.u0), length(dp), f.vjp.calls[]
     state = States{T}(Interpolant(sol))
     nodes = rule(alg)
+    factors = waiting(f.vjp_p.code)
+    k = isnothing(factors) ? m : 0
     g = Gauss{T, typeof(f.vjp_p)}(state, f.vjp_p, nodes, [x.weight for x in nodes], [2 * x.last for x in nodes], sol.t, length(sol.t), T(reltol), T(abstol), Vector{T}(ts),
-        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), zeros(T, m, length(nodes)), zeros(T, m), zeros(T, m), zero(T))
+        Matrix{T}(cotangents), length(ts), zeros(T, n), zeros(T, n), zeros(T, k, length(nodes)), zeros(T, k), zeros(T, m), zero(T), factors)
     λ = zeros(T, n)
     stop = g.ts[end]
     jump!(λ, g)
     stats = stop == prob.tspan[1] ? (0, 0, 0) : backward!(λ, costate_function(f, state, T, n), g, prob, stop, alg, T(reltol), T(abstol), stops)
     copyto!(du0, λ)
+    isnothing(factors) || add_waiting!(g.dp, factors)
     isempty(dp) || copyto!(dp, g.dp)
     copyto!(counts, Int[f.vjp.calls[] - before, stats...])
     return nothing

@@ -16,7 +16,8 @@ mutable struct Code{T}
     constants::Vector{T}
     tables::Vector{Int}
     work::Int
-    Code{T}() where {T} = new{T}(C_NULL, T[], Int[], 0)
+    factored::Any  # of a `vjp_p`, what gives the same by factors (see outer_products.jl), or nothing
+    Code{T}() where {T} = new{T}(C_NULL, T[], Int[], 0, nothing)
 end
 
 """What `solve!` takes: something with an `ode_function` and a type of `number`."""
@@ -24,7 +25,8 @@ abstract type AbstractModel end
 
 """
 A right-hand side: du/dt, products with its Jacobians from the left, its Jacobian, and its time derivative. With a
-`pattern` its Jacobian is sparse, and `nonzeros` computes it; `both` is `vjp` and `vjp_p` in one pass.
+`pattern` its Jacobian is sparse, and `nonzeros` computes it; `both` is `vjp` and `vjp_p` in one pass, and `factors` the
+same by factors.
 """
 struct Model{T} <: AbstractModel
     n::Int
@@ -36,6 +38,7 @@ struct Model{T} <: AbstractModel
     tgrad::Code{T}
     nonzeros::Code{T}
     both::Code{T}
+    factors::Code{T}
     pattern::Base.RefValue{Any}
     parts::Base.RefValue{Any}  # what solvers that take it apart find (see parts.jl), or nothing
 end
@@ -48,7 +51,7 @@ An empty model of n states and m parameters, in Float32 if `single`.
 Model(single::Bool, n, m) = single ? Model{Float32}(n, m) : Model{Float64}(n, m)
 number(::Model{T}) where {T} = T
 is_single(model::Model) = number(model) === Float32
-Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 7)..., Ref{Any}(nothing), Ref{Any}(nothing))
+Model{T}(n::Integer, m::Integer) where {T} = Model{T}(n, m, ntuple(_ -> Code{T}(), 8)..., Ref{Any}(nothing), Ref{Any}(nothing))
 
 """
     define!(model, kind, source, constants, tables, work)

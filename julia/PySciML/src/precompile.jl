@@ -5,6 +5,14 @@ _f(out, v, u, p, t, w, c, k) = (for i in 1:2; unsafe_store!(out, unsafe_load(p, 
 _vjp(out, v, u, p, t, w, c, k) = _f(out, v, v, p, t, w, c, k)
 _vjp_p(out, v, u, p, t, w, c, k) = _f(out, v, v, u, t, w, c, k)
 _both(out, v, u, p, t, w, c, k) = (_vjp(out, v, u, p, t, w, c, k); _vjp_p(out + 16, v, u, p, t, w, c, k))
+function _factors(out, v, u, p, t, w, c, k)
+    _vjp(out, v, u, p, t, w, c, k)
+    for i in 1:2
+        unsafe_store!(out, unsafe_load(v, i), 2 + i)
+        unsafe_store!(out, unsafe_load(u, i), 4 + i)
+    end
+    return Cint(0)
+end
 _tgrad(out, v, u, p, t, w, c, k) = (unsafe_store!(out, 0.0, 1); unsafe_store!(out, 0.0, 2); Cint(0))
 function _jac(out, v, u, p, t, w, c, k)
     for (i, x) in enumerate((unsafe_load(p, 1), 0.0, 0.0, unsafe_load(p, 2)))
@@ -13,8 +21,10 @@ function _jac(out, v, u, p, t, w, c, k)
     return Cint(0)
 end
 
-@eval function example_model()
+@eval function example_model(wide = false)
     model = Model(false, 2, 2)
+    model.factors.run = $(function_pointer(:_factors, Float64))
+    wide && by_factors!(model, 6, Int[], [0, 1, 1, 2, 4, 1, 1, 1, 3, 5])
     model.f.run = $(function_pointer(:_f, Float64))
     model.vjp.run = $(function_pointer(:_vjp, Float64))
     model.vjp_p.run = $(function_pointer(:_vjp_p, Float64))
@@ -24,9 +34,9 @@ end
     return model
 end
 
-function example(alg)
+function example(alg, wide = false)
     out, counts, ts = zeros(2, 2), zeros(Int, 4), [0.5, 1.0]
-    run = solve!(out, counts, example_model(), alg, [1.0, 2.0], [-1.0, -2.0], Float64[], 0.0, 1.0, ts, 1e-6, [1e-8], 0, ())
+    run = solve!(out, counts, example_model(wide), alg, [1.0, 2.0], [-1.0, -2.0], Float64[], 0.0, 1.0, ts, 1e-6, [1e-8], 0, ())
     interpolate!(out, run, ts)
     foreach(kind -> evaluate!(zeros(kind == "jac" ? 4 : 2), example_model(), kind, [1.0, 1.0], [1.0, 2.0], [-1.0, -2.0], 0.0), ("f", "vjp", "jac"))
     return run
@@ -63,8 +73,10 @@ end
                 adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), sensealg, backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
             end
         end
-        alg, by = COMMON[1], BySteps(example_model())
-        adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), by, alg, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+        alg = COMMON[1]
+        for wide in (false, true), by in (BySteps(example_model(wide)), "GaussAdjoint")
+            adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg, wide), by, alg, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
+        end
         u0, p, counts = ones(2, 2), [-1.0 -1.0; -2.0 -2.0], zeros(Int, 4, 2)
         span = 0.0, 1.0, [0.5, 1.0]
         runs = solve_many!(zeros(2, 2, 2), counts, example_model(), alg, u0, p, Float64[], span..., 1e-6, [1e-8], 0, (), false)

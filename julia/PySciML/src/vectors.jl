@@ -13,6 +13,13 @@ nothing is moved. A product with a single column or row is gemv's.
 """
 function gemm! end
 
+"""
+    add_products!(out, a, b, step, m, n, count)
+
+Adds the outer products a_i b_iᵀ, i = 1, ..., count, to the row-major `out` (m, n); `step` is from a_i to the next, and from b_i.
+"""
+function add_products! end
+
 for (T, gemm, gemv) in ((Float64, :dgemm_64_, :dgemv_64_), (Float32, :sgemm_64_, :sgemv_64_))
     @eval @noinline function gemm!(out::Ptr{$T}, a::Ptr{$T}, as::Int, ar::Int, b::Ptr{$T}, bs::Int, br::Int, m::Int, k::Int, n::Int)
         m == 1 && return gemv!(out, b, bs, 1 - br, a, ar == 1 ? 1 : as, n, k)
@@ -22,6 +29,15 @@ for (T, gemm, gemv) in ((Float64, :dgemm_64_, :dgemv_64_), (Float32, :sgemm_64_,
             (Ref{UInt8}, Ref{UInt8}, Ref{Int64}, Ref{Int64}, Ref{Int64}, Ref{$T}, Ptr{$T}, Ref{Int64}, Ptr{$T},
              Ref{Int64}, Ref{$T}, Ptr{$T}, Ref{Int64}, Clong, Clong),
             br == 1 ? 'N' : 'T', ar == 1 ? 'N' : 'T', n, m, k, one($T), b, bs, a, as, zero($T), out, n, 1, 1,
+        )
+        return nothing
+    end
+    @eval @noinline function add_products!(out::Ptr{$T}, a::Ptr{$T}, b::Ptr{$T}, step::Int, m::Int, n::Int, count::Int)
+        ccall(
+            ($(string(gemm)), BLAS.libblastrampoline), Cvoid,
+            (Ref{UInt8}, Ref{UInt8}, Ref{Int64}, Ref{Int64}, Ref{Int64}, Ref{$T}, Ptr{$T}, Ref{Int64}, Ptr{$T},
+             Ref{Int64}, Ref{$T}, Ptr{$T}, Ref{Int64}, Clong, Clong),
+            'N', 'T', n, m, count, one($T), b, step, a, step, one($T), out, n, 1, 1,
         )
         return nothing
     end

@@ -17,6 +17,7 @@ from pysciml.engines.julia.sources import callback_model, define, source_model
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.callback import CallbackRHS
 from pysciml.rhs.julia_source import SourceRHS
+from pysciml.rhs.outer_products import WIDE, Factored
 from pysciml.sensitivity import CollocationAdjoint, DirectAdjoint, ForwardSensitivity
 
 _NAN = float("nan")
@@ -38,8 +39,30 @@ def model(request: Request, kinds: tuple[str, ...]) -> Any:
     for kind in kinds:
         if kind not in made:
             define(made["model"], rhs, kind, request.program)
+            if kind == "factors":
+                _by_factors(made["model"], cast("Factored", rhs.factored))
             made[kind] = True
     return made["model"]
+
+
+def _by_factors(model: Any, factored: Factored) -> None:
+    places = [(x.place, x.start, x.count) for x in factored.copied]
+    outer = [(x.place, x.rows, x.columns, x.left, x.right) for x in factored.outer]
+    tables = [np.array(table, dtype=np.int64).ravel() for table in (places, outer)]
+    call("by_factors!", model, factored.graph.output.size, *tables)
+
+
+def has_factors(request: Request) -> bool:
+    """Whether the gradient in p is made of large outer products, which Julia then adds up many at once."""
+    rhs = request.rhs
+    if not isinstance(rhs, CompiledRHS) or rhs.m < WIDE:
+        return False
+    if "has factors" not in rhs.lowered:
+        large = any(x.numel() >= WIDE for x in request.program.parameters)
+        if large:
+            rhs.graph("both", request.program)
+        rhs.lowered["has factors"] = large and rhs.factored is not None
+    return rhs.lowered["has factors"]
 
 
 # From this size on, and with at most this share of entries that are not zero, factorising a sparse matrix is faster.
@@ -119,7 +142,8 @@ def sensitivity(request: Request) -> Held:
 
 
 def _by_steps(request: Request) -> Held:
-    kinds = ("both",) if isinstance(request.rhs, CompiledRHS) else ("vjp", "vjp_p")
+    kinds = ("vjp", "vjp_p") if not isinstance(request.rhs, CompiledRHS) else (
+        ("factors",) if has_factors(request) else ("both",))  # fmt: skip
     here = model(request, kinds)
     made = request.rhs.lowered.setdefault(("julia", "by steps", request.single), {})
     if "by steps" not in made:

@@ -305,7 +305,8 @@ def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]
     if isinstance(sense, DirectAdjoint):
         return request.alg, (0.0, 0.0)
     alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
-    bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p"))
+    factors = ("factors",) if isinstance(sense, GaussAdjoint) and bridge.has_factors(request) else ()
+    bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p", *factors))
     return alg, (sense.reltol or _smallest(request.reltol), sense.abstol or _smallest(request.abstol))
 
 
