@@ -43,7 +43,7 @@ class CompiledRHS:
         self._graphs: dict[str, Graph] = {}
 
     def graph(self, kind: str, program: Any = None) -> Graph:
-        """One of `KINDS`; "nonzeros", the Jacobian's entries at the places of `sparsity`; "factors", that of `factored`.
+        """One of `KINDS`; "nonzeros", the Jacobian's entries at the places of `sparsity`; "factors", of `factored`.
 
         The first time, `program` must be a recorded run with this signature.
         """

@@ -21,13 +21,8 @@ def network(*sizes: int) -> torch.nn.Sequential:
     return torch.nn.Sequential(*layers[:-1]).double()
 
 
-wide, tied, two, same, first = (
-    network(2, 80, 90, 2),
-    network(70, 70),
-    network(64, 80, 64),
-    network(2, 300, 300, 2),
-    torch.ones(100, 70, dtype=D, requires_grad=True),
-)
+wide, two, same = network(2, 80, 90, 2), network(64, 80, 64), network(2, 300, 300, 2)
+tied, first = network(70, 70), torch.ones(100, 70, dtype=D, requires_grad=True)
 narrow = network(2, 8, 2)
 CASES = {  # f, u0, p, and how many outer products it has
     "a network": (lambda t, u: wide(u), torch.ones(2, dtype=D), None, 1),
