@@ -11,8 +11,9 @@ from pysciml.rhs.julia_text import Place, at, loop, loops
 _SHORT = 8
 # A result of at most this many columns is computed by one loop down its rows.
 _NARROW = 4
-# From this many multiplications on, with both sides of the result wider than 1, a product goes to BLAS.
-_GEMM = 20_000
+# From this many multiplications on, with both sides of the result wider than 1, a product goes to BLAS; where its sums
+# are short, from this many.
+_GEMM, _GEMM_OF_SHORT = 2_000, 20_000
 # From this many elements of the matrix on, a product with a vector goes to BLAS.
 _GEMV = 1 << 62
 
@@ -106,7 +107,7 @@ def _sum(products: list[tuple[str, str]]) -> str:
 
 def _blas(c: Operand, a: Operand, b: Operand, m: int, k: int, n: int) -> str | None:
     """A call of gemm, if the product is large and one axis of each operand runs along memory."""
-    if m * k * n < (_GEMV if 1 in (m, n) else _GEMM):
+    if m * k * n < (_GEMV if 1 in (m, n) else _GEMM_OF_SHORT if k <= _SHORT else _GEMM):
         return None
     sides = []
     for x, (rows, columns) in ((a, (m, k)), (b, (k, n))):

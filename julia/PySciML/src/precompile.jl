@@ -49,6 +49,12 @@ const COMMON = (
     OrdinaryDiffEqVerner.AutoVern7(OrdinaryDiffEqRosenbrock.Rodas5P(autodiff = AutoFiniteDiff())),
 )
 
+# And what goes backwards after them: what switches goes by its first method where nothing was stiff.
+const BACKWARD = [
+    collect(zip(COMMON, COMMON[[1, 2, 2, 2]]));
+    [(COMMON[3], COMMON[1]), (COMMON[4], OrdinaryDiffEqVerner.Vern7())]
+]
+
 # Text of the kind that pysciml generates; what is read here is put down in its final form later, one model at a time.
 const EXAMPLE = """
 function (out, v, u, p, t, w, c, k)
@@ -68,7 +74,7 @@ end
     @compile_workload begin
         lowered(Meta.parse(EXAMPLE).args[2], Float64)
         Model(false, 2, 2)
-        for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
+        for (alg, backward) in BACKWARD
             for sensealg in ("GaussAdjoint", ByCollocation(0))
                 adjoint!(zeros(2), zeros(2), zeros(Int, 4), example(alg), sensealg, backward, [0.5, 1.0], ones(2, 2), 1e-6, 1e-8)
             end
@@ -85,7 +91,7 @@ end
 end
 
 # What Python calls, which dispatches on what it finds in memory.
-for (alg, backward) in zip(COMMON, COMMON[[1, 2, 2, 2]])
+for (alg, backward) in BACKWARD
     precompile(solve_at!, (Table, Model{Float64}, typeof(alg)))
     precompile(adjoint_at!, (Table, typeof(example(alg)), String, typeof(backward)))
     precompile(adjoint_at!, (Table, typeof(example(alg)), ByCollocation, typeof(alg)))

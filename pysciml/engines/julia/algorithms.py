@@ -11,6 +11,7 @@ from pysciml.algorithms import (
     CVODE_BDF,
     FBDF,
     Algorithm,
+    AutoSwitch,
     AutoTsit5,
     AutoVern7,
     DefaultODEAlgorithm,
@@ -20,7 +21,9 @@ from pysciml.algorithms import (
     Rosenbrock23,
     Tsit5,
     Vern7,
+    by_name,
 )
+from pysciml.algorithms.autoswitch import StiffTail
 from pysciml.engines.julia.errors import JuliaError
 from pysciml.engines.julia.runtime import call
 from pysciml.errors import PySciMLError
@@ -92,6 +95,13 @@ def for_backward(
         return Rodas5P()
     one_step = alg.problem == "ode" and not alg.variable_order and alg.package != "OrdinaryDiffEqAdamsBashforthMoulton"
     return alg if alg.adaptive and one_step and not implicit else Tsit5()
+
+
+def nonstiff(alg: Algorithm) -> Algorithm:
+    """What an algorithm that switches takes while nothing is stiff; any other is its own."""
+    if isinstance(alg, AutoSwitch):
+        return alg.nonstiff_alg
+    return by_name(type(alg).__name__.removeprefix("Auto")) if isinstance(alg, StiffTail) else alg
 
 
 def julia_algorithm(alg: Algorithm) -> Any:

@@ -14,7 +14,7 @@ from pysciml.algorithms import Algorithm, DefaultODEAlgorithm, JuliaAlgorithm, R
 from pysciml.engines import derivative
 from pysciml.engines.base import BoundaryRequest, Met, Pullback, Request, RootRequest, Trajectory, Watch
 from pysciml.engines.julia import bridge
-from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, resolved
+from pysciml.engines.julia.algorithms import asks_for_derivatives, for_backward, julia_algorithm, nonstiff, resolved
 from pysciml.engines.julia.errors import JuliaError, stop, translated
 from pysciml.engines.julia.events import Search, arguments
 from pysciml.engines.julia.runtime import Held, call, enter
@@ -128,7 +128,8 @@ class JuliaEngine:
     def vjp(self, request: Request, trajectory: Trajectory, cotangents: np.ndarray) -> Pullback:
         flat = np.empty(request.rhs.n + request.rhs.m)
         start = time.perf_counter()
-        alg, made, sensealg, numbers = request.once("backward", _held_backward)
+        settle = _held_backward_explicit if stays_explicit(request, trajectory.stats) else _held_backward
+        alg, made, sensealg, numbers = request.once(settle.__name__, settle)
         numbers = numbers.copy()
         where = bridge.table(flat, numbers, request.ts, cotangents)
         entered(request, "backward", "adjoint_at", bridge.address(where), trajectory.handle.number, sensealg.number,
@@ -216,10 +217,14 @@ def _held_forward(request: Request) -> tuple[Any, Algorithm, Any, np.ndarray]:
     return model, alg, julia_algorithm(alg), bridge.numbers(request)
 
 
-def _held_backward(request: Request) -> tuple[Algorithm, Any, Any, np.ndarray]:
+def _held_backward(request: Request, explicit: bool = False) -> tuple[Algorithm, Any, Any, np.ndarray]:
     """Those of the backward solve, the sensitivity algorithm before its numbers."""
-    alg, tolerances = backward_settings(request)
+    alg, tolerances = backward_settings(request, explicit)
     return alg, julia_algorithm(alg), bridge.sensitivity(request), np.array((0.0, 0.0, 0.0, 0.0, *tolerances))
+
+
+def _held_backward_explicit(request: Request) -> tuple[Algorithm, Any, Any, np.ndarray]:
+    return _held_backward(request, explicit=True)
 
 
 def _of_root(request: RootRequest) -> Request:
@@ -296,15 +301,26 @@ def _apart(request: Request, alg: Algorithm, model: Any) -> None:
     made.add(model.number)
 
 
-def backward_settings(request: Request) -> tuple[Algorithm, tuple[float, float]]:
-    """The algorithm and the tolerances of a backward solve; the model gets the parts it calls."""
+def stays_explicit(request: Request, forward: Stats) -> bool:
+    """Whether the problem was never stiff to a solver that switches: its adjoint, of the same rates, is not either."""
+    sense = request.sensealg
+    chosen = isinstance(sense, GaussAdjoint) and sense.alg is None and request.mass is None
+    return chosen and request.alg.autoswitch and forward.njacs == 0
+
+
+def backward_settings(request: Request, explicit: bool = False) -> tuple[Algorithm, tuple[float, float]]:
+    """The algorithm and the tolerances of a backward solve; the model gets the parts it calls.
+
+    Args:
+        explicit: whether a solver that switches goes back by its method for what is not stiff.
+    """
     sense, forward = request.sensealg, isinstance(request.sensealg, ForwardSensitivity)
     if isinstance(sense, CollocationAdjoint):
         bridge.model(request, ("nonzeros" if bridge.takes_sparse(request) else "jac", "vjp_p"))
         return request.alg, (0.0, 0.0)
     if isinstance(sense, DirectAdjoint):
         return request.alg, (0.0, 0.0)
-    alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request)
+    alg = sense.alg if isinstance(sense.alg, Algorithm) else _backward_algorithm(request, explicit)
     factors = ("factors",) if isinstance(sense, GaussAdjoint) and bridge.has_factors(request) else ()
     bridge.model(request, (*_parts(request, alg, forward), "vjp", "vjp_p", *factors))
     return alg, (sense.reltol or _smallest(request.reltol), sense.abstol or _smallest(request.abstol))
@@ -355,8 +371,8 @@ def _resolved(request: Request) -> Algorithm:
     return resolved(request.alg, rhs.n, _smallest(request.reltol), request.mass is not None, network, sparse)
 
 
-def _backward_algorithm(request: Request) -> Algorithm:
-    alg = _resolved(request)
+def _backward_algorithm(request: Request, explicit: bool) -> Algorithm:
+    alg = nonstiff(_resolved(request)) if explicit else _resolved(request)
     if isinstance(request.sensealg, ForwardSensitivity):
         return alg
     return for_backward(alg, request.sensealg, mass=request.mass is not None, single=request.single)

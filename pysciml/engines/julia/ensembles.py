@@ -14,7 +14,7 @@ import numpy as np
 from pysciml.engines.base import Request
 from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import julia_algorithm
-from pysciml.engines.julia.engine import backward_settings, called, counted, forward_settings
+from pysciml.engines.julia.engine import backward_settings, called, counted, forward_settings, stays_explicit
 from pysciml.engines.julia.errors import returned, stop
 from pysciml.engines.julia.runtime import call
 from pysciml.errors import SolveError
@@ -108,7 +108,7 @@ def adjoint_many(request: Request, trajectories: Trajectories, cotangents: np.nd
     if trajectories.given is not None:
         _adjoint_again(request, trajectories, cotangents, du0, dp, counts)
         return du0, dp, counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
-    alg, tolerances = backward_settings(request)
+    alg, tolerances = backward_settings(request, stays_explicit(request, trajectories.stats))
     where = bridge.table(du0, dp, counts, request.ts, cotangents)
     called(request, "backward", "adjoint_many_at!", bridge.address(where), count, n, request.rhs.m, trajectories.handle,
            bridge.sensitivity(request), julia_algorithm(alg), *tolerances)  # fmt: skip
@@ -120,7 +120,8 @@ def _adjoint_again(request: Request, trajectories: Trajectories, cotangents: np.
     """Solves each trajectory once more for its gradient."""
     assert trajectories.given is not None  # noqa: S101 - the caller has looked
     direct = isinstance(request.sensealg, DirectAdjoint)
-    sensealg, (backward, tolerances) = bridge.sensitivity(request), backward_settings(request)
+    explicit = stays_explicit(request, trajectories.stats)
+    sensealg, (backward, tolerances) = bridge.sensitivity(request), backward_settings(request, explicit)
     model, alg = forward_settings(request)
     mass = () if direct else (request.mass,)
     abstol = np.atleast_1d(np.asarray(request.abstol, float))

@@ -46,6 +46,8 @@ struct Scheme
 end
 Scheme(evaluations...; next...) = Scheme(collect(evaluations), Combination(; next...))
 
+"""Whether all evaluations are made at the start of the step, as Euler's are."""
+at_start(scheme::Scheme) = all(e -> e.implicit == 0 && isempty(e.at.drifts) && isempty(e.at.noises), scheme.evaluations)
 implicit(scheme::Scheme) = any(e -> e.implicit != 0, scheme.evaluations)
 
 """
