@@ -188,8 +188,11 @@ def _check_values(call: Call, request: Request, parameters: Sequence[torch.Tenso
 def _split(
     flat: np.ndarray, leaves: Sequence[torch.Tensor], needs: Sequence[bool], exact: bool = False
 ) -> list[torch.Tensor | None]:
-    pieces = torch._utils._unflatten_dense_tensors(torch.from_numpy(flat), leaves)
-    found = [x if needed else None for x, needed in zip(pieces, needs, strict=True)]
+    found, start = [], 0
+    for leaf, needed in zip(leaves, needs, strict=True):
+        size = leaf.numel()
+        found.append(torch.from_numpy(flat[start : start + size].reshape(leaf.shape)) if needed else None)
+        start += size
     if exact:
         return found
     return [None if x is None else _like(x, leaf) for x, leaf in zip(found, leaves, strict=True)]

@@ -95,12 +95,18 @@ def test_a_multistep_method_is_not_switched_to(alg):
         ps.AutoVern7(alg)
 
 
+def test_a_method_of_unknown_stability_is_not_switched_from():
+    with pytest.raises(ps.UnsupportedError, match="BS3 cannot tell when a problem is stiff") as caught:
+        ps.AutoSwitch(ps.BS3(), ps.TRBDF2())
+    assert "AutoSwitch(pysciml.Tsit5()" in caught.value.fix
+
+
 def test_options_that_can_be():
     assert ps.FBDF(max_order=2).max_order == 2
     assert all(ps.KenCarp4(linsolve=name).linsolve == name for name in LINSOLVES)
     assert ps.ARKODE(stiffness="Explicit", order_=8).order_ == 8
     assert ps.AutoVern7(ps.Rodas5P()).name == "AutoVern7(Rodas5P)"
-    assert ps.AutoSwitch(ps.BS3(), ps.TRBDF2()).name == "AutoSwitch(BS3, TRBDF2)"
+    assert ps.AutoSwitch(ps.DP5(), ps.TRBDF2()).name == "AutoSwitch(DP5, TRBDF2)"
     assert ps.JuliaAlgorithm("A.B()", stiff=True).name == "JuliaAlgorithm(A.B())"
     assert ps.JuliaAlgorithm("A.B()", stiff=True).stiff
 

@@ -12,6 +12,7 @@ from pysciml.errors import InvalidInputError, UnsupportedError
 _SHAMPINE = 'Shampine, "Stiffness and nonstiff differential equation solvers II", ACM TOMS 3 (1977)'
 _RACKAUCKAS = 'Rackauckas and Nie, "DifferentialEquations.jl", J. Open Res. Softw. 5 (2017)'
 _NONSTIFF, _STIFF = Tsit5(), Rosenbrock23()
+_STABILITY_KNOWN = ("Tsit5", "DP5", "Vern6", "Vern7", "Vern8", "Vern9")
 
 
 @dataclass(frozen=True)
@@ -96,11 +97,23 @@ class AutoSwitch(Composite, order=5):
     """Any two methods: one until the problem is stiff, the other while it is.
 
     Args:
-        nonstiff_alg: where the problem is not stiff. stiff_alg: where it is.
+        nonstiff_alg: where the problem is not stiff: Tsit5, DP5, or Vern6 to Vern9, whose stability Julia knows and
+            compares the steps with. stiff_alg: where it is.
     """
 
     nonstiff_alg: Algorithm = _NONSTIFF
     stiff_alg: Algorithm = _STIFF
+
+    def __post_init__(self):
+        super().__post_init__()
+        own = self.nonstiff_alg.package == "Julia"  # a JuliaAlgorithm, of which nothing is known here
+        if not own and self.nonstiff_alg.name not in _STABILITY_KNOWN:
+            raise UnsupportedError(
+                f"{self.nonstiff_alg.name} cannot tell when a problem is stiff: Julia does not know how stable it is.",
+                got=f"{self.nonstiff_alg!r:.80}",
+                expected=", ".join(_STABILITY_KNOWN),
+                fix="pysciml.AutoSwitch(pysciml.Tsit5(), pysciml.Rodas5P())",
+            )
 
     @property
     def parts(self) -> tuple[Algorithm, ...]:

@@ -129,7 +129,8 @@ def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
 
 def all_finite(values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
-    return bool(np.count_nonzero(np.isfinite(values)) == values.size)  # half the price of all()
+    # Their squares' sum tells at a sixth of the price, but where it overflows.
+    return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 
 def leaf_names(tree: Any, root: str) -> list[str]:

@@ -18,7 +18,43 @@ function solve_transposed!(system::DenseSystem, μ, Js, mass, A, h)
             M[n * (i - 1) + r, n * (l - 1) + c] = (i == l && r == c) * mass[r] - factor * J[r, c]
         end
     end
-    ldiv!(transpose(lu!(M)), μ)
+    n * s <= SMALL ? eliminate!(M, μ) : ldiv!(transpose(lu!(M)), μ)
+    return nothing
+end
+
+# Up to this size LAPACK's calls take longer than the arithmetic.
+const SMALL = 16
+
+"""x with Mᵀ x = μ, in the place of μ, by Gaussian elimination with partial pivoting; rows of Mᵀ are columns of M."""
+function eliminate!(M::Matrix{T}, μ::Vector{T}) where {T}
+    n = length(μ)
+    @inbounds for k in 1:n
+        p = k
+        for i in (k + 1):n
+            abs(M[k, i]) > abs(M[k, p]) && (p = i)
+        end
+        iszero(M[k, p]) && throw(LinearAlgebra.SingularException(k))
+        if p != k
+            for j in k:n
+                M[j, k], M[j, p] = M[j, p], M[j, k]
+            end
+            μ[k], μ[p] = μ[p], μ[k]
+        end
+        inverse = inv(M[k, k])
+        for i in (k + 1):n
+            factor = -M[k, i] * inverse
+            @simd ivdep for j in (k + 1):n
+                M[j, i] = muladd(factor, M[j, k], M[j, i])
+            end
+            μ[i] = muladd(factor, μ[k], μ[i])
+        end
+    end
+    @inbounds for k in n:-1:1
+        for j in (k + 1):n
+            μ[k] = muladd(-M[j, k], μ[j], μ[k])
+        end
+        μ[k] /= M[k, k]
+    end
     return nothing
 end
 

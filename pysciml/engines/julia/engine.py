@@ -380,9 +380,8 @@ def _backward_algorithm(request: Request, explicit: bool) -> Algorithm:
 
 def counted(counts: np.ndarray, alg: Algorithm, wall_time: float) -> Stats:
     """What Julia counted, the first four of these numbers."""
-    nf, njacs, naccept, nreject = map(int, counts.tolist()[:4])
-    return Stats(nf=nf, njacs=njacs, naccept=naccept, nreject=nreject, wall_time=wall_time, engine="julia",
-                 alg=alg.name)  # fmt: skip
+    nf, njacs, naccept, nreject = map(int, counts[:4].tolist())
+    return Stats(nf, njacs, naccept, nreject, wall_time, "julia", alg.name)
 
 
 def _check_finite(values: np.ndarray, request: Request, direction: str) -> None:
