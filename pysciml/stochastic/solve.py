@@ -202,7 +202,9 @@ def _parameters(equation: Equation, rows: Rows) -> torch.Tensor:
     """(N or 1, m): those of p, and what drift and diffusion captured."""
     p = [x.reshape(x.shape[0] if rows.p_differs else 1, -1) for x in rows.p]
     count = p[0].shape[0] if p else 1
-    captured = [x.reshape(1, -1).expand(count, -1) for x in equation.captured]
+    captured = [x.reshape(1, -1) for x in equation.captured]
+    if count > 1:
+        captured = [x.expand(count, -1) for x in captured]
     every = [x.double().cpu() for x in (*p, *captured)]
     return torch.cat(every, dim=1) if every else torch.zeros((1, 0), dtype=torch.float64)
 

@@ -65,8 +65,8 @@ def has_factors(request: Request) -> bool:
     return rhs.lowered["has factors"]
 
 
-# From this size on, and with at most this share of entries that are not zero, factorising a sparse matrix is faster.
-_LARGE, _FEW = 64, 0.2
+# From these sizes on, and with at most these shares of entries that are not zero, factorising a sparse matrix is faster.
+_SPARSE = ((64, 0.2), (32, 0.1))
 
 
 def takes_sparse(request: Request) -> bool:
@@ -79,12 +79,13 @@ def takes_sparse(request: Request) -> bool:
     if request.mass is not None and not request.mass.all():  # SciMLSensitivity's jumps of a DAE take a dense one
         return False
     chosen = getattr(alg, "linsolve", None)  # what can be chosen takes dense matrices; SciML chooses by the matrix
-    return chosen is None and rhs.n >= _LARGE and is_sparse(rhs)
+    return chosen is None and is_sparse(rhs)
 
 
 def is_sparse(rhs: CompiledRHS) -> bool:
-    """Whether its Jacobian, which must have been traced, has few entries that are not zero."""
-    return rhs.sparsity.size <= _FEW * rhs.n**2
+    """Whether its Jacobian, which must have been traced, is large and has few entries that are not zero."""
+    share = next((share for size, share in _SPARSE if rhs.n >= size), None)
+    return share is not None and rhs.sparsity.size <= share * rhs.n**2
 
 
 def columns(rows: np.ndarray) -> np.ndarray:

@@ -79,6 +79,9 @@ def at_times(paths: Paths, ts: np.ndarray) -> np.ndarray:
     return u
 
 
+_EQUATION = "julia", "equation"
+
+
 def _equation(request: PathsRequest, *kinds: str) -> Any:
     """The equation in Julia, with at least these parts of its models compiled."""
     if request.diffusion is None:
@@ -89,7 +92,13 @@ def _equation(request: PathsRequest, *kinds: str) -> Any:
     jac = ("jac",) if request.alg.implicit else ()
     f, g = (bridge.model(_plain(request, part), (*kinds, *more))
             for part, more in ((request.drift, jac), (request.diffusion, ())))  # fmt: skip
-    return call("Equation", f, g, request.drift.places, request.diffusion.places, *request.blocks)
+    places = request.drift.places, request.diffusion.places
+    key = request.blocks, *(x.tobytes() for x in places)
+    # With the drift: one for all solves of a training loop, whose models and places are the same.
+    then = request.drift.rhs.lowered.get(_EQUATION)
+    if then is None or then[0] is not f or then[1] is not g or then[2] != key:
+        then = request.drift.rhs.lowered[_EQUATION] = f, g, key, call("Equation", f, g, *places, *request.blocks)
+    return then[3]
 
 
 def _delayed(request: PathsRequest) -> Any:

@@ -9,7 +9,10 @@ import torch
 from finite_differences import relative_error
 
 import pysciml as ps
+from pysciml.engines.julia import bridge
 from pysciml.engines.julia.bridge import takes_sparse
+from pysciml.rhs.parameters import Inputs
+from pysciml.rhs.trace import prepare_for
 
 pytestmark = pytest.mark.julia
 N = 96
@@ -85,3 +88,16 @@ def test_who_takes_a_sparse_jacobian():
     assert not takes(ps.CVODE_BDF())
     assert not takes(ps.Rodas5P(), ps.ForwardSensitivity())
     assert not takes(ps.Rodas5P(), rhs=full)
+
+
+@pytest.mark.parametrize(
+    ("n", "reach", "expected"), [(24, 1, False), (32, 1, True), (40, 3, False), (64, 3, True), (64, 10, False)]
+)
+def test_what_counts_as_sparse(n, reach, expected):
+    def f(t, u):
+        return sum(torch.roll(u, k) for k in range(-reach, reach + 1)) * u
+
+    program, rhs = prepare_for(f, 0.0, Inputs.of(torch.ones(n, dtype=torch.float64), None))
+    rhs.graph("f", program)
+    assert rhs.sparsity.size == n * (2 * reach + 1)
+    assert bridge.is_sparse(rhs) is expected
