@@ -65,7 +65,7 @@ def has_factors(request: Request) -> bool:
     return rhs.lowered["has factors"]
 
 
-# From these sizes on, and with at most these shares of entries that are not zero, factorising a sparse matrix is faster.
+# From these sizes on, and with at most these shares of entries that are not zero, a sparse matrix is factorised faster.
 _SPARSE = ((64, 0.2), (32, 0.1))
 
 
