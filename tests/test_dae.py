@@ -23,6 +23,11 @@ WAYS = [
     ),
 ]  # fmt: skip
 every = pytest.mark.parametrize(("alg", "options"), WAYS)
+# Called back, a long solve takes a minute: each run has it by the default, `make test-all` by all.
+every_long_one = pytest.mark.parametrize(("alg", "options"), [
+    pytest.param(*way.values, id=way.id, marks=[*way.marks, pytest.mark.exhaustive])
+    if way.id.endswith("callback") and not way.id.startswith("default") else way for way in WAYS
+])  # fmt: skip
 
 
 def logarithmic(x, times, **more):
@@ -89,7 +94,7 @@ def robertson(k):
     return ps.DAEProblem(f, torch.zeros(3, dtype=torch.float64), vector(1.0, 0.0, 0.0), (0.0, 400.0))
 
 
-@every
+@every_long_one
 def test_robertson(alg, options):
     scale = vector(1.0, 1.0, 1.0).requires_grad_()
     k = vector(0.04, 3e7, 1e4)
@@ -129,7 +134,7 @@ def swing(x, t):
     return 2 * math.asin(k * cn / dn)
 
 
-@every
+@every_long_one
 def test_pendulum(alg, options):
     x = vector(1.0, 1.5, 9.81).requires_grad_()
     _, u = ps.solve(pendulum(*x), alg, saveat=[1.0, 3.0], **TIGHT, **options).u
