@@ -84,7 +84,7 @@ def _pairs(node: Node) -> list[tuple[Node, Node]] | None:
 def _of_expanded(node: Node) -> list[tuple[Node, Node]] | None:
     """A matrix that is a column, repeated, times a row, repeated."""
     shape = [size for size in node.shape if size > 1]
-    if len(shape) != 2 or not all(x.op == "gather" for x in node.args):
+    if len(shape) != 2 or not all(x.op == "gather" and x.size == node.size for x in node.args):
         return None
     for a, b in (node.args, node.args[::-1]):
         down, along = a.data.reshape(shape), b.data.reshape(shape)

@@ -129,7 +129,7 @@ def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
 
 def all_finite(values: np.ndarray) -> bool:
     """Whether no value is NaN or infinite."""
-    # Their squares' sum tells at a sixth of the price, but where it overflows.
+    # The sum of their squares tells, which is quicker, but where it overflows.
     return math.isfinite(np.vdot(values, values)) or bool(np.isfinite(values).all())
 
 

@@ -39,6 +39,7 @@ CASES = {  # f, u0, p, and how many outer products it has
         {"scale": torch.tensor(2.0, dtype=D), "w": torch.eye(65, dtype=D)}, 2),
     "a small batch": (lambda t, u: same(u), torch.ones(3, 2, dtype=D), None, 3),
     "a large batch": (lambda t, u: wide(u), torch.ones(30, 2, dtype=D), None, 0),
+    "a matrix times one number": (lambda t, u: u * (first * u[0]).sum(), torch.ones(2, dtype=D), None, 0),
     "what is small": (lambda t, u: narrow(u), torch.ones(2, dtype=D), None, 0),
 }  # fmt: skip
 
