@@ -7,6 +7,7 @@ import functools
 from array import array
 from collections.abc import Callable
 from ctypes import addressof
+from dataclasses import astuple
 from typing import Any, cast
 
 import numpy as np
@@ -46,9 +47,8 @@ def model(request: Request, kinds: tuple[str, ...]) -> Any:
 
 
 def _by_factors(model: Any, factored: Factored) -> None:
-    places = [(x.place, x.start, x.count) for x in factored.copied]
-    outer = [(x.place, x.rows, x.columns, x.left, x.right) for x in factored.outer]
-    tables = [np.array(table, dtype=np.int64).ravel() for table in (places, outer)]
+    each = factored.copied, factored.outer
+    tables = [np.array([astuple(x) for x in found], dtype=np.int64).ravel() for found in each]
     call("by_factors!", model, factored.graph.output.size, *tables)
 
 
@@ -143,9 +143,8 @@ def sensitivity(request: Request) -> Held:
 
 
 def _by_steps(request: Request) -> Held:
-    kinds = ("vjp", "vjp_p") if not isinstance(request.rhs, CompiledRHS) else (
-        ("factors",) if has_factors(request) else ("both",))  # fmt: skip
-    here = model(request, kinds)
+    products = ("both",) if isinstance(request.rhs, CompiledRHS) else ("vjp", "vjp_p")
+    here = model(request, ("factors",) if has_factors(request) else products)
     made = request.rhs.lowered.setdefault(("julia", "by steps", request.single), {})
     if "by steps" not in made:
         made["by steps"] = call("BySteps", here)
