@@ -31,7 +31,6 @@ from pysciml.rhs import functorch
 from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.julia_source import JuliaFunction
 from pysciml.rhs.parameters import leaf_names, pack, real
-from pysciml.rhs.reads import Reads
 from pysciml.rhs.trace import recall
 from pysciml.sensitivity import GaussAdjoint, SensitivityAlgorithm
 from pysciml.solution import ReturnCode, Solution
@@ -104,15 +103,10 @@ _PLACE = "_flat"  # in the problem, whose copies come without
 
 @dataclass(eq=False)
 class _Known:
-    """A solve that a problem keeps: what was asked for, and what f could read when it was last run.
-
-    `searches` is how often it may still be looked for: what changes each time is not worth it.
-    """
+    """A solve that a problem keeps, and what was asked for."""
 
     asked: tuple[Any, ...]
     flat: Flat
-    reads: Reads | None = None
-    searches: int = 3
 
 
 def remember(prob: ODEProblem, asked: tuple[Any, ...], flat: Flat) -> None:
@@ -142,20 +136,8 @@ def remembered(prob: ODEProblem, asked: tuple[Any, ...]) -> Flat | None:
         return None
     if not all(then is now or _same(then, now) for then, now in zip(known.asked, asked, strict=True)):
         return None
-    return known.flat if does_the_same(prob, known) else None
-
-
-def does_the_same(prob: ODEProblem, known: _Known) -> bool:
-    """Whether f is the program that was settled: told by what it reads, where that can be told, else by running it."""
-    if known.reads is not None and known.reads.unchanged():
-        return True
-    program, found = known.flat.program, recall(prob.f, prob.inputs)
-    if found is None or found[0].captured is not program.captured:
-        return False
-    if known.searches:
-        known.searches -= 1
-        known.reads = Reads.of(prob.f, (prob.u0, prob.p), program.captured, program.constants)
-    return True
+    found = recall(prob.f, prob.inputs)
+    return known.flat if found is not None and found[0].captured is known.flat.program.captured else None
 
 
 def request_maker(prob, engine, alg, program, rhs, reltol, abstol, sensealg, **steps) -> functools.partial[Request]:

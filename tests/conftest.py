@@ -17,12 +17,11 @@ import numpy as np
 import pytest
 import torch
 
-from pysciml import flat
 from pysciml.config import OPTIONS, config
 from pysciml.engines import select
 from pysciml.engines.julia import environment
 from pysciml.errors import PySciMLError
-from pysciml.rhs import trace
+from pysciml.rhs import replay
 
 # Examples are the same in every run, so that a red suite stays red; `--hypothesis-profile=explore` draws new ones.
 hypothesis.settings.register_profile("repeatable", derandomize=True, deadline=None)
@@ -125,13 +124,11 @@ def float64():
 @pytest.fixture(autouse=True)
 def what_reads_tell_is_true(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever f is told by what it reads, it is run as well: no test may find it another program."""
-    told = flat.does_the_same
+    told = replay.reads_the_same
 
-    def checked(prob: Any, known: Any) -> bool:
-        if known.reads is not None and known.reads.unchanged():
-            found = trace.recall(prob.f, prob.inputs)
-            assert found is not None, "f does something else, which was not seen"
-            assert found[0].captured is known.flat.program.captured
-        return told(prob, known)
+    def checked(f: Any, recording: replay.Recording) -> bool:
+        same = told(f, recording)
+        assert not same or replay.runs_the_same(recording.program.of(f), recording), "f does something else, unseen"
+        return same
 
-    monkeypatch.setattr(flat, "does_the_same", checked)
+    monkeypatch.setattr(replay, "reads_the_same", checked)

@@ -21,6 +21,7 @@ import torch
 from torch.nn.modules import module as torch_module
 
 from pysciml.rhs.captured import content
+from pysciml.rhs.notes import Notes, owner_of, without_notes
 
 _MISSING = object()
 _FROZEN = (int, float, complex, bool, str, bytes, type(None), type(...), range, torch.dtype, torch.device, torch.layout,
@@ -73,14 +74,17 @@ def _facts(tensors: Sequence[torch.Tensor]) -> list[tuple]:
 class Reads:
     """All that a callable can read, as it is now. `of` finds it, `unchanged` says whether it is still so.
 
-    It holds what it found, f among it, so it belongs to an object that holds f anyway.
+    It holds what it found. What belongs to the owner of f, which keeps it (`Notes`), is asked of the owner each time:
+    else an owner that is no longer used would stay until the garbage collector comes.
     """
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: Form, owner: Any) -> None:
         self.form = form
+        self.kind, self.made_of = type(owner), _made_of(owner)
+        self.own: tuple[list, list] | None = None  # the keys and values of the owner's `__dict__`, if all of it counts
         self.functions: list[tuple] = []  # each with what it is made of
         self.cells: list[tuple[Any, Any]] = []
-        self.entries: list[tuple[Mapping, str, Any]] = []  # a name in a namespace, and what it stands for
+        self.entries: list[tuple[Mapping | None, str, Any]] = []  # a name in a namespace (None: the owner's), its object
         self.tables: list[tuple[dict, list, list]] = []  # dicts with all their keys and values
         self.lists: list[tuple[list, list]] = []
         self.objects: list[Any] = []
@@ -99,20 +103,31 @@ class Reads:
         """
         if not all(map(_is_plain, arguments)) or torch._C._len_torch_function_stack():
             return None
-        search = _Search(Reads(Form(captured, constants)))
+        owner = owner_of(f)
+        search = _Search(Reads(Form(captured, constants), owner), owner)
         try:
             search.run(f)
         except _UnknownError:
             return None
         return search.found
 
-    def unchanged(self) -> bool:
-        """Whether f, called now, reads what it would have read then. Tensors count as the same with other values."""
-        for f, code, defaults, options in self.functions:
-            if f.__code__ is not code or f.__defaults__ is not defaults or f.__kwdefaults__ is not options:
+    def unchanged(self, f: Callable) -> bool:
+        """Whether f, called now, reads what it would have read then. Tensors count as the same with other values.
+
+        Args:
+            f: the callable that it is of; of a method any object with the same owner and function.
+        """
+        owner = owner_of(f)
+        own = owner.__dict__
+        if type(owner) is not self.kind or not _same_parts(_made_of(owner), self.made_of):
+            return False
+        if self.own is not None and not _same_table(*without_notes(own), *self.own):
+            return False
+        for g, made_of in self.functions:
+            if not _same_parts(_made_of(g), made_of):
                 return False
         for space, name, value in self.entries:
-            if space.get(name, _MISSING) is not value:
+            if (own if space is None else space).get(name, _MISSING) is not value:
                 return False
         for table, keys, values in self.tables:
             if len(table) != len(keys) or list(table) != keys or not all(map(is_, table.values(), values)):
@@ -136,11 +151,24 @@ def _is_plain(tree: Any) -> bool:
     return tree is None or isinstance(tree, torch.Tensor)
 
 
+def _made_of(f: Any) -> tuple:
+    return (f.__code__, f.__defaults__, f.__kwdefaults__) if isinstance(f, types.FunctionType) else ()
+
+
+def _same_parts(a: tuple, b: tuple) -> bool:
+    return len(a) == len(b) and all(map(is_, a, b))
+
+
+def _same_table(keys: list, values: list, then_keys: list, then_values: list) -> bool:
+    return keys == then_keys and all(map(is_, values, then_values))
+
+
 class _Search:
     """Follows code and objects from one to the next until there is nothing new."""
 
-    def __init__(self, found: Reads) -> None:
-        self.found = found
+    def __init__(self, found: Reads, owner: Any) -> None:
+        self.found, self._owner = found, owner
+        self._own = getattr(owner, "__dict__", None)
         self._seen: dict[int, Any] = {}
         self._names: dict[str, bool] = {}  # the attributes that any code asks for, and whether it is known of what
         self._named: list[Any] = []  # objects that have attributes by name
@@ -162,7 +190,7 @@ class _Search:
 
     def reach(self, x: Any) -> None:
         kind = type(x)
-        if kind in _FROZEN or id(x) in self._seen:
+        if kind in _FROZEN or kind is Notes or id(x) in self._seen:
             return
         self._seen[id(x)] = x
         if kind is torch.Tensor or kind is torch.nn.Parameter:
@@ -174,7 +202,8 @@ class _Search:
         inside = f.__globals__.get("__name__", "")
         if _is_torchs(inside) and not f.__closure__ and not f.__dict__:
             return  # torch's own, with nothing of the user's in it
-        self.found.functions.append((f, f.__code__, f.__defaults__, f.__kwdefaults__))
+        if f is not self._owner:
+            self.found.functions.append((f, _made_of(f)))
         self.sequence(f.__defaults__ or ())
         if f.__kwdefaults__:
             self.table(f.__kwdefaults__)
@@ -219,7 +248,7 @@ class _Search:
         value = space.get(name, _MISSING)
         if (id(space), name) not in self._entries:
             self._entries.add((id(space), name))
-            self.found.entries.append((space, name, value))
+            self.found.entries.append((None if space is self._own else space, name, value))
         if value is _MISSING:
             return False
         self.reach(get(value))
@@ -268,7 +297,9 @@ class _Search:
         """A dict with all that is in it, but for what belongs to names that are put aside."""
         if type(x) not in (dict, OrderedDict) or len(x) > _MOST or not all(type(key) in _FROZEN for key in x):
             raise _UnknownError
-        if not x:
+        if x is self._own:
+            self.found.own = without_notes(x)
+        elif not x:
             self.has_nothing(x)
         else:
             self.found.tables.append((x, list(x), list(x.values())))
@@ -298,8 +329,9 @@ class _Search:
     def of_class(self, x: Any, base: type) -> None:
         """An object whose classes, `base` and what that comes from apart, are written in Python."""
         cls = type(x)
-        self.found.objects.append(x)
-        self.found.classes.append(cls)
+        if x is not self._owner:
+            self.found.objects.append(x)
+            self.found.classes.append(cls)
         for owner in _own_classes(cls, base):
             made_up = {"__getattr__", "__getattribute__", "__slots__"} & owner.__dict__.keys()
             if not owner.__flags__ & _BY_PYTHON or made_up or (base is not object and "__call__" in owner.__dict__):
@@ -355,7 +387,7 @@ def _is_inert(x: Any) -> bool:
     """Whether code of torch's that has x asks for no attributes of it that are the user's."""
     if type(x) in (list, tuple):
         return all(map(_is_inert, x))
-    known = (dict, set, torch.Tensor, torch.nn.Module, types.FunctionType, types.BuiltinFunctionType)
+    known = (dict, set, torch.Tensor, torch.nn.Module, types.FunctionType, types.BuiltinFunctionType, Notes)
     return type(x) in _FROZEN or isinstance(x, known)
 
 

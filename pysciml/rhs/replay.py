@@ -3,6 +3,9 @@
 A recorded run keeps its calls with their arguments and results. To check f, it is run on the same stand-in tensors,
 each torch call is compared with the recorded one, and the recorded result is handed back. If every call agrees, f is
 the same program, at a few microseconds a call. At the first difference the run is dropped and f is recorded anew.
+
+Where all that f can read is known (`reads.py`), it need not even be run: that is looked for after the first run that
+agreed, since a function made anew for each solve is not worth it.
 """
 
 from __future__ import annotations
@@ -20,19 +23,21 @@ from torch.overrides import TorchFunctionMode
 from torch.utils import _pytree as pytree
 
 from pysciml.rhs.base import CompiledRHS
-from pysciml.rhs.reads import Form
+from pysciml.rhs.notes import note, noted
+from pysciml.rhs.reads import Form, Reads
 
 _EXACT = (float, int, bool, str, type(None), torch.dtype, torch.device)
 
 
 @dataclass(eq=False)
 class Recording:
-    """One recorded run, held per callable. It must not hold the callable itself, which it would keep alive.
+    """One recorded run, held per callable and form of its arguments. It must not hold the callable, or keep it alive.
 
     Attributes:
         program: the Program with f left out. rhs: its compiled form. calls: (function, args, kwargs, result) each, and
             whether no argument is of a kind that can change while it stays the same object.
         out: what f returned. form: of the tensors that it captured and of the constants that it used.
+        searches: how often what f reads may still be looked for: what changes each time is not worth it.
     """
 
     program: Any
@@ -40,14 +45,17 @@ class Recording:
     calls: list[tuple[Any, tuple, dict | None, Any, bool]]
     out: Any
     form: Form
+    searches: int = 3
 
 
-_recordings: weakref.WeakKeyDictionary[Any, Recording] = weakref.WeakKeyDictionary()
-_of_methods: weakref.WeakKeyDictionary[Any, weakref.WeakKeyDictionary[Any, Recording]] = weakref.WeakKeyDictionary()
+_MOST = 8  # recordings of one callable, for batches of different sizes
+_Recordings = weakref.WeakKeyDictionary[Any, list[Recording]]
+_recordings: _Recordings = weakref.WeakKeyDictionary()
+_of_methods: weakref.WeakKeyDictionary[Any, _Recordings] = weakref.WeakKeyDictionary()
 
 
-def _kept(f: Callable) -> tuple[weakref.WeakKeyDictionary[Any, Recording], Any]:
-    """Where the recording of f is, and its key there. A method is another object each time it is asked for.
+def _kept(f: Callable) -> tuple[_Recordings, Any]:
+    """Where the recordings of f are, and their key there. A method is another object each time it is asked for.
 
     Raises:
         TypeError: what cannot be hashed, or referred to weakly.
@@ -131,7 +139,8 @@ def remember(f: Callable, program: Any, rhs: CompiledRHS, calls: list, out: Any)
     recording = Recording(program.of(None), rhs, copies, out, Form(program.captured, program.constants))
     try:
         recordings, key = _kept(f)
-        recordings[key] = recording
+        others = [x for x in recordings.get(key, ()) if x.program.inputs != program.inputs]
+        recordings[key] = [recording, *others[: _MOST - 1]]
     except TypeError:  # not hashable, or no weak references: such an f is recorded before every solve
         return
 
@@ -144,21 +153,46 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
     """
     try:
         recordings, key = _kept(f)
-        recording = recordings.get(key)
+        recording = next((x for x in recordings.get(key, ()) if x.program.inputs == shapes), None)
     except TypeError:
         return None
-    if recording is None or recording.program.inputs != shapes:
+    if recording is None:
         return None
     program = recording.program.of(f)
+    if not reads_the_same(f, recording):
+        if not runs_the_same(program, recording):
+            return None
+        _look(f, recording)
+    return program, recording.rhs
+
+
+def reads_the_same(f: Callable, recording: Recording) -> bool:
+    """Whether f is known to do what it did by all that it reads."""
+    reads: Reads | None = noted(f, recording)
+    return reads is not None and reads.unchanged(f)
+
+
+def runs_the_same(program: Any, recording: Recording) -> bool:
+    """Whether a run of f makes the calls that were recorded, and returns their result."""
     replay = _Replay(recording.calls)
     try:
         with replay:
             out = program.apply(program.t, program.u, program.p)
     except _Differs:
-        return None
-    if not (replay.over and _same_tree(out, recording.out) and recording.form.holds()):
-        return None
-    return program, recording.rhs
+        return False
+    return replay.over and _same_tree(out, recording.out) and recording.form.holds()
+
+
+def _look(f: Callable, recording: Recording) -> None:
+    """Notes what f reads, if that can be told and was not looked for too often."""
+    if not recording.searches:
+        return
+    recording.searches -= 1
+    program = recording.program
+    p = None if program.p_layout is None else program.p_layout.build(program.p)
+    reads = Reads.of(f, (program.u_layout.build(program.u), p), program.captured, program.constants)
+    if reads is not None:
+        note(f, recording, reads)
 
 
 def _same_tree(a: Any, b: Any) -> bool:
