@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 import numpy as np
@@ -21,11 +22,15 @@ def with_places(
     prepared: Sequence[tuple[Any, Any]], p: Sequence[torch.Tensor], captured: Sequence[torch.Tensor]
 ) -> tuple[RequestPart, ...]:
     """Each (program, right-hand side), with the places of its parameters among the leaves of p and `captured`."""
-    ends = np.cumsum([0, *map(count, [*p, *captured])])
+    ends = [0, *accumulate(map(count, [*p, *captured]))]
     place = {id(x): i for i, x in enumerate(captured, start=len(p))}
     found = []
     for program, rhs in prepared:
         leaves = [*range(len(p)), *(place[id(x)] for x in program.captured)]
-        places = [np.arange(ends[i], ends[i + 1]) for i in leaves]
-        found.append(RequestPart(rhs, program, np.concatenate([np.zeros(0, np.int64), *places])))
+        first, last = (leaves[0], leaves[-1]) if leaves else (0, -1)
+        if leaves == list(range(first, last + 1)):
+            places = np.arange(ends[first], ends[last + 1])
+        else:
+            places = np.concatenate([np.arange(ends[i], ends[i + 1]) for i in leaves])
+        found.append(RequestPart(rhs, program, places))
     return tuple(found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,36 +11,41 @@ import torch
 
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.first_order import first_order_only
-from pysciml.rhs.parameters import to_numpy
+from pysciml.rhs.parameters import pack, to_numpy
 
 
 @dataclass(eq=False)
 class Call:
-    """One solve on its way through autograd. `request` is made by the forward solve from `make`, and `paths` too."""
+    """One solve on its way through autograd. `request` is made by the forward solve from `make`, and `paths` too.
+
+    Attributes:
+        ts: the times to give states at. differ: of how many leaves, the first ones, each path has its own.
+    """
 
     make: Any
     ts: np.ndarray
+    differ: int
     request: PathsRequest | None = None
     paths: Any = field(default=None)
 
 
 class SolvePaths(torch.autograd.Function):
-    """(N or 1, n) initial states and (N or 1, m) parameters, float64, to the (N, k, n) saved states.
+    """(N or 1, n) initial states, float64, and leaves of the parameters on the CPU, to the (N, k, n) saved states.
 
     With `call.paths` there already, those are taken, at the times `call.ts`.
     """
 
     @staticmethod
-    def forward(ctx: Any, call: Call, u0: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, call: Call, u0: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
         from pysciml.engines.julia.stochastic import at_times, solve_paths  # loads the julia engine: only to solve
 
         if call.paths is None:
-            call.request = call.make(u0=np.ascontiguousarray(to_numpy(u0)), p=np.ascontiguousarray(to_numpy(p)))
+            call.request = call.make(u0=np.ascontiguousarray(to_numpy(u0)), p=_rows(leaves, call.differ))
             call.paths = solve_paths(call.request)
             u = call.paths.u
         else:
             u = at_times(call.paths, call.ts)
-        ctx.call, ctx.like = call, (u0, p)
+        ctx.call, ctx.like = call, (u0, *leaves)
         return torch.from_numpy(u)
 
     @staticmethod
@@ -50,10 +56,28 @@ class SolvePaths(torch.autograd.Function):
         paths = Paths(np.empty((*grad.shape[:1], 0, grad.shape[2])), {}, call.paths.stats, call.paths.handle)
         du0, dp, stats = adjoint_paths(request, paths, to_numpy(grad))
         call.paths.stats.backward = stats
-        found = [_of_one(x, like) for x, like in zip((du0, dp), ctx.like, strict=True)]
-        return None, *first_order_only("a stochastic equation", ctx.like, found)
+        u0, *leaves = ctx.like
+        found = _pieces(dp, leaves, call.differ, ctx.needs_input_grad[2:])
+        start = du0 if u0.shape[0] == du0.shape[0] else du0.sum(axis=0, keepdims=True)
+        return None, *first_order_only("a stochastic equation", ctx.like, [torch.from_numpy(start), *found])
 
 
-def _of_one(rows: np.ndarray, like: torch.Tensor) -> torch.Tensor:
-    """The gradient in what all paths share is the sum of theirs."""
-    return torch.from_numpy(rows if like.shape[0] == rows.shape[0] else rows.sum(axis=0, keepdims=True))
+def _rows(leaves: Sequence[torch.Tensor], differ: int) -> np.ndarray:
+    """(N, m) parameters; (1, m) where no path has its own."""
+    if not differ:
+        return pack(leaves)[None]
+    count = leaves[0].shape[0]
+    own = [to_numpy(x).reshape(count, -1) for x in leaves[:differ]]
+    return np.concatenate([*own, np.broadcast_to(pack(leaves[differ:]), (count, sum(map(torch.numel, leaves[differ:]))))], axis=1)
+
+
+def _pieces(rows: np.ndarray, leaves: Sequence[torch.Tensor], differ: int, needs: Sequence[bool]) -> list:
+    """The gradients of the leaves, from those (N, m) of the paths: in what all paths share it is the sum of theirs."""
+    total = rows[0] if len(rows) == 1 else rows.sum(axis=0)
+    found, start = [], 0
+    for i, (leaf, needed) in enumerate(zip(leaves, needs, strict=True)):
+        stop = start + (leaf.numel() // len(rows) if i < differ else leaf.numel())
+        piece = rows[:, start:stop] if i < differ else total[start:stop]
+        found.append(torch.from_numpy(piece.reshape(leaf.shape)).to(leaf.dtype) if needed else None)
+        start = stop
+    return found

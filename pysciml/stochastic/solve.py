@@ -31,7 +31,7 @@ from pysciml.engines.stochastic import PathsRequest
 from pysciml.errors import InvalidInputError, SolveError, UnsupportedError
 from pysciml.problems import EnsembleProblem, NoisePath, SDEProblem
 from pysciml.rhs import functorch
-from pysciml.rhs.parameters import to_numpy
+from pysciml.rhs.parameters import real, to_numpy
 from pysciml.sensitivity import DirectAdjoint, SensitivityAlgorithm
 from pysciml.solution import EnsembleSolution, FailedTrajectory, ReturnCode, Stats
 from pysciml.stochastic.equation import Equation, prepare
@@ -181,13 +181,14 @@ def in_julia(
         abstol=options.abstol or 1e-2, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
         delays=equation.delays, asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
     )  # fmt: skip
-    u0, p = rows.u0.double().cpu(), _parameters(equation, rows)
-    call = Call(make, to_numpy(ts).copy())
-    u = SolvePaths.apply(call, u0, p)
+    u0 = rows.u0.double().cpu()
+    leaves = [x.cpu() for x in (*rows.p, *map(real, equation.captured))]
+    call = Call(make, to_numpy(ts).copy(), len(rows.p) if rows.p_differs else 0)
+    u = SolvePaths.apply(call, u0, *leaves)
 
     def at(times: torch.Tensor) -> torch.Tensor:
-        again = Call(make, to_numpy(times).copy(), call.request, call.paths)
-        return SolvePaths.apply(again, u0, p).to(rows.u0)
+        again = Call(make, to_numpy(times).copy(), call.differ, call.request, call.paths)
+        return SolvePaths.apply(again, u0, *leaves).to(rows.u0)
 
     def noise() -> NoisePath:
         from pysciml.engines.julia.stochastic import steps
@@ -196,17 +197,6 @@ def in_julia(
         return NoisePath(torch.from_numpy(t), torch.from_numpy(W), torch.from_numpy(Z) if Z.shape[1] else None)
 
     return u.to(rows.u0), Found(call.paths.errors, call.paths.stats, seed, at, noise)
-
-
-def _parameters(equation: Equation, rows: Rows) -> torch.Tensor:
-    """(N or 1, m): those of p, and what drift and diffusion captured."""
-    p = [x.reshape(x.shape[0] if rows.p_differs else 1, -1) for x in rows.p]
-    count = p[0].shape[0] if p else 1
-    captured = [x.reshape(1, -1) for x in equation.captured]
-    if count > 1:
-        captured = [x.expand(count, -1) for x in captured]
-    every = [x.double().cpu() for x in (*p, *captured)]
-    return torch.cat(every, dim=1) if every else torch.zeros((1, 0), dtype=torch.float64)
 
 
 def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, rows: Rows, seeds: np.ndarray, seed: int):

@@ -67,11 +67,21 @@ end
 adjoint_delay_at(table::Int, run::Int, stages::Int, moving::Int, jumpy::Int) =
     guarded(adjoint_delay_at!, Table(table), kept(run), stages, moving != 0, jumpy != 0)
 
+function solve_paths_at(table::Int, N::Int, n::Int, m::Int, equation::Int, alg::Int)
+    collect_some()
+    return guarded(solve_paths_at!, Table(table), N, n, m, kept(equation), kept(alg))
+end
+adjoint_paths_at(table::Int, N::Int, n::Int, m::Int, paths::Int) =
+    guarded(adjoint_paths_at!, Table(table), N, n, m, kept(paths))
+
 """The addresses of the C functions, of integers: those of these names, and `let_go`."""
 addresses() = Int[
     Int(@cfunction(solve_at, Int, (Int, Int, Int))), Int(@cfunction(adjoint_at, Int, (Int, Int, Int, Int))),
     Int(@cfunction(solve_delay_at, Int, (Int, Int, Int, Int, Int, Int, Int))),
-    Int(@cfunction(adjoint_delay_at, Int, (Int, Int, Int, Int, Int))), Int(@cfunction(let_go, Cvoid, (Int,))),
+    Int(@cfunction(adjoint_delay_at, Int, (Int, Int, Int, Int, Int))),
+    Int(@cfunction(solve_paths_at, Int, (Int, Int, Int, Int, Int, Int))),
+    Int(@cfunction(adjoint_paths_at, Int, (Int, Int, Int, Int, Int))),
+    Int(@cfunction(let_go, Cvoid, (Int,))),
 ]
 
 """

@@ -59,8 +59,8 @@ function eliminate!(M::Matrix{T}, μ::Vector{T}) where {T}
 end
 
 """
-A band in LAPACK's form: `lower` diagonals below the main one, `upper` above it, and room for as many as `lower` more. The
-nodes of one state are neighbours, state by state.
+Mᵀ as a band in LAPACK's form: `lower` diagonals below the main one, `upper` above it, room above for as many as `lower`
+more, and below for whole lanes. The nodes of one state are neighbours, state by state.
 """
 struct BandSystem{T}
     band::Matrix{T}
@@ -80,30 +80,86 @@ function solve_transposed!(system::BandSystem, μ, Js, mass, A, h)
         band[main, s * (r - 1) + i] += mass[r]
         x[s * (r - 1) + i] = μ[n * (i - 1) + r]
     end
-    _, pivots = LinearAlgebra.LAPACK.gbtrf!(system.lower, system.upper, n * s, band)
-    LinearAlgebra.LAPACK.gbtrs!('T', system.lower, system.upper, n * s, band, pivots, x)
+    if system.lower <= WIDEST
+        eliminate!(system)
+    else
+        _, pivots = LinearAlgebra.LAPACK.gbtrf!(system.lower, system.upper, n * s, band)
+        LinearAlgebra.LAPACK.gbtrs!('N', system.lower, system.upper, n * s, band, pivots, x)
+    end
     for r in 1:n, i in 1:s
         μ[n * (i - 1) + r] = x[s * (r - 1) + i]
     end
     return nothing
 end
 
-"""Subtracts `factor` J from block (i, l) of the band."""
+# Up to so many diagonals LAPACK's calls, three a column, take longer than the arithmetic, which fills a lane or three.
+const WIDEST, LANES = 24, 8
+lanes(lower) = cld(lower, LANES)
+
+"""Solves with the band for `x`, in its place, by Gaussian elimination with partial pivoting; the band is used up."""
+function eliminate!(system::BandSystem{T}) where {T}
+    band, x, lower, n = system.band, system.x, system.lower, length(system.x)
+    main, most = lower + system.upper + 1, lower + system.upper
+    @inbounds for k in 1:n
+        p = 0
+        for i in 1:min(lower, n - k)
+            abs(band[main + i, k]) > abs(band[main + p, k]) && (p = i)
+        end
+        iszero(band[main + p, k]) && throw(LinearAlgebra.SingularException(k))
+        last = min(most, n - k)
+        if p != 0
+            for j in 0:last
+                band[main - j, k + j], band[main - j + p, k + j] = band[main - j + p, k + j], band[main - j, k + j]
+            end
+            x[k], x[k + p] = x[k + p], x[k]
+        end
+        inverse = inv(band[main, k])
+        for i in 1:(LANES * lanes(lower))
+            band[main + i, k] *= inverse
+        end
+        for j in 1:last
+            factor = band[main - j, k + j]
+            iszero(factor) || subtract!(band, main - j, k + j, factor, main, k, lanes(lower))
+        end
+        for i in 1:min(lower, n - k)
+            x[k + i] = muladd(-band[main + i, k], x[k], x[k + i])
+        end
+    end
+    @inbounds for k in n:-1:1
+        x[k] /= band[main, k]
+        @simd ivdep for j in 1:min(most, k - 1)
+            x[k - j] = muladd(-x[k], band[main - j, k], x[k - j])
+        end
+    end
+    return nothing
+end
+
+"""Takes `factor` times what is below (i, j) from what is below (row, column), so many lanes of a fixed length."""
+@inline function subtract!(band, row, column, factor, i, j, count)
+    for c in 0:(count - 1)
+        @inbounds @simd ivdep for l in (c * LANES + 1):(c * LANES + LANES)
+            band[row + l, column] = muladd(-band[i + l, j], factor, band[row + l, column])
+        end
+    end
+    return nothing
+end
+
+"""Subtracts `factor` J from block (i, l) of M, whose transpose is the band."""
 function take!(system::BandSystem, J::SparseMatrixCSC, i, l, s, factor)
     main = system.lower + system.upper + 1
     for c in 1:size(J, 2), k in nzrange(J, c)
         row, column = s * (rowvals(J)[k] - 1) + i, s * (c - 1) + l
-        system.band[main + row - column, column] -= factor * nonzeros(J)[k]
+        system.band[main + column - row, row] -= factor * nonzeros(J)[k]
     end
     return nothing
 end
 
 function take!(system::BandSystem, J::Matrix, i, l, s, factor)
     main, n = system.lower + system.upper + 1, size(J, 1)
-    below, above = div(system.lower + 1, s) - 1, div(system.upper + 1, s) - 1
+    above, below = div(system.lower + 1, s) - 1, div(system.upper + 1, s) - 1
     for c in 1:n, r in max(1, c - above):min(n, c + below)
         row, column = s * (r - 1) + i, s * (c - 1) + l
-        system.band[main + row - column, column] -= factor * J[r, c]
+        system.band[main + column - row, row] -= factor * J[r, c]
     end
     return nothing
 end
@@ -143,8 +199,8 @@ function step_system(J::Matrix{T}, s, below, above) where {T}
 end
 
 function band_system(n, s, below, above, ::Type{T}) where {T}
-    lower, upper = s * (below + 1) - 1, s * (above + 1) - 1
-    return BandSystem(zeros(T, 2 * lower + upper + 1, n * s), lower, upper, zeros(T, n * s))
+    lower, upper = s * (above + 1) - 1, s * (below + 1) - 1
+    return BandSystem(zeros(T, lower + upper + 1 + LANES * lanes(lower), n * s), lower, upper, zeros(T, n * s))
 end
 
 function step_system(J::SparseMatrixCSC{T}, s, _...) where {T}

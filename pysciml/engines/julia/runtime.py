@@ -46,7 +46,7 @@ _PYTHON_C = ("PyGILState_Check", "PyEval_SaveThread", "PyEval_RestoreThread", "P
 
 # The C functions of `memory.jl` in the order of their addresses: of how many integers, and whether they return one.
 _ENTRIES = {"solve_at": (3, True), "adjoint_at": (4, True), "solve_delay_at": (7, True), "adjoint_delay_at": (5, True),
-            "let_go": (1, False)}  # fmt: skip
+            "solve_paths_at": (6, True), "adjoint_paths_at": (5, True), "let_go": (1, False)}  # fmt: skip
 
 _log = logging.getLogger("pysciml")
 

@@ -15,7 +15,7 @@ from pysciml.engines.julia import bridge
 from pysciml.engines.julia.algorithms import julia_algorithm
 from pysciml.engines.julia.engine import counted
 from pysciml.engines.julia.errors import JuliaError, returned, stop, translated
-from pysciml.engines.julia.runtime import call
+from pysciml.engines.julia.runtime import Held, call, enter
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.errors import SolveError
 from pysciml.rhs.base import CompiledRHS
@@ -29,15 +29,23 @@ def solve_paths(request: PathsRequest) -> Paths:
     u, counts, stopped = np.empty((count, request.ts.size, n)), np.zeros((count, 4), np.int64), np.empty(count)
     nothing = np.zeros(0)
     times, W, Z = request.noise or (nothing, nothing, nothing)
-    where = bridge.table(u, counts, request.u0, request.p, request.ts, request.seeds, times, W, Z, stopped)
     start = time.perf_counter()
-    paths = _telling(
-        request, "solve_paths_at!", bridge.address(where), count, n, request.p.shape[1], _equation(request, "f"),
-        _algorithm(request.alg, request.interpretation), request.t0, request.t1, request.reltol, request.abstol,
-        request.options or (),
-    )  # fmt: skip
+    equation, alg = _equation(request, "f"), _algorithm(request.alg, request.interpretation)
+    numbers = _numbers(request)
+    where = bridge.table(u, counts, request.u0, request.p, request.ts, request.seeds, times, W, Z, stopped, numbers)
+    paths = Held(_entered(request, "solve_paths_at", bridge.address(where), count, n, request.p.shape[1],
+                          equation.number, alg.number))  # fmt: skip
     stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
     return Paths(u, _errors(request, paths, stopped, u), stats, paths)
+
+
+_OPTIONS = "dt", "dtmax", "maxiters", "adaptive"
+
+
+def _numbers(request: PathsRequest) -> np.ndarray:
+    """Those of a solve, as `solve_paths_at!` reads them: NaN for what was not given."""
+    given = [request.options.get(name, np.nan) for name in _OPTIONS]
+    return np.array((request.t0, request.t1, request.reltol, request.abstol, *given), dtype=np.float64)
 
 
 @functools.cache
@@ -57,8 +65,9 @@ def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -
     start = time.perf_counter()
     compiled = request.diffusion is not None and isinstance(request.drift.rhs, CompiledRHS)
     _equation(request, *(("both",) if compiled else ("vjp", "vjp_p")))
-    where = bridge.table(du0, dp, request.ts, np.ascontiguousarray(cotangents))
-    _telling(request, "adjoint_paths_at!", bridge.address(where), count, n, request.p.shape[1], paths.handle)
+    cotangents = np.ascontiguousarray(cotangents)
+    where = bridge.table(du0, dp, request.ts, cotangents)
+    _entered(request, "adjoint_paths_at", bridge.address(where), count, n, request.p.shape[1], paths.handle.number)
     return du0, dp, Stats(wall_time=time.perf_counter() - start, engine="julia", alg=request.alg.name)
 
 
@@ -117,9 +126,9 @@ def _plain(request: PathsRequest, part: RequestPart) -> Request:
                    single=request.single)  # fmt: skip
 
 
-def _telling(request: PathsRequest, name: str, *args: Any) -> Any:
+def _entered(request: PathsRequest, name: str, *integers: int) -> int:
     try:
-        return call(name, *args)
+        return enter(name, *integers)
     except JuliaError as error:
         parts = (*(() if request.diffusion is None else (request.diffusion,)), *request.delays)
         whole = _plain(request, request.drift)._replace(parts=parts, alg=request.alg)

@@ -53,9 +53,7 @@ LinearAlgebra.norm(x::BlockMatrix, p::Real) = LinearAlgebra.norm(x.values, p)
 """y += α g w, of the blocks of g, row by row."""
 function contract!(y, g, w, blocks::Blocks, α)
     if is_diagonal(blocks)
-        for i in 1:blocks.count
-            y[i] += α * g[i] * w[i]
-        end
+        view(y, 1:blocks.count) .+= α .* view(g, 1:blocks.count) .* view(w, 1:blocks.count)
         return nothing
     end
     at = 0
@@ -72,6 +70,10 @@ end
 
 """ḡ += v wᵀ, block by block: what `contract!` makes of a cotangent v of its result."""
 function spread!(ḡ, v, w, blocks::Blocks)
+    if is_diagonal(blocks)
+        view(ḡ, 1:blocks.count) .+= view(v, 1:blocks.count) .* view(w, 1:blocks.count)
+        return nothing
+    end
     at = 0
     for b in 0:(blocks.count - 1), r in 1:blocks.rows
         for c in 1:blocks.columns
@@ -233,27 +235,33 @@ function solve_paths!(out, counts, eq::AbstractEquation, alg, u0, p, t0, t1, ts,
 end
 
 """
-    solve_paths_at!(table, N, n, m, equation, alg, t0, t1, reltol, abstol, options)
+    solve_paths_at!(table, N, n, m, equation, alg)
 
-`solve_paths!` with the arrays out, counts, u0, p, ts, seeds, noise (times, W, Z) and stopped in a table. `stopped` (N,)
-gets the time where a path failed, and NaN where it did not.
+`solve_paths!` with the arrays out, counts, u0, p, ts, seeds, noise (times, W, Z), stopped and numbers in a table.
+`stopped` (N,) gets the time where a path failed, and NaN where it did not. The numbers are t0, t1, reltol, abstol, dt,
+dtmax, maxiters and adaptive, NaN for what is not given. Returns the number of the paths.
 """
-function solve_paths_at!(table::Int, N, n, m, eq::AbstractEquation, alg, t0, t1, reltol, abstol, options)
+function solve_paths_at!(all::Table, N, n, m, eq::AbstractEquation, alg)
     _, processes = map(package, ("StochasticDiffEq", "DiffEqNoiseProcess"))  # loaded here, not on the threads
-    all, F = Table(table), Float64
-    ts, times, b, options = at(all, F, 5), at(all, F, 7), motions(eq.blocks), Dict(pairs_of(options))
+    F = Float64
+    ts, times, b = at(all, F, 5), at(all, F, 7), motions(eq.blocks)
+    t0, t1, reltol, abstol, dt, dtmax, maxiters, adaptive = at(all, F, 11)
+    options = path_options(dt, dtmax, maxiters, adaptive)
     given(i) = reshape(at(all, F, i), b, length(times), :)
     noise = !isempty(times) ? (processes.NoiseGrid, times, given(8), given(9)) :
         get(options, :adaptive, true) ? (processes.NoiseFunction, Base.invokelatest(needs_second, alg)) : nothing
     paths = Base.invokelatest(solve_paths!, reshape(at(all, F, 1), n, length(ts), N), columns(at(all, Int, 2), 4), eq, alg,
-        columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, options,
-        at(all, UInt64, 6), noise)
+        columns(at(all, F, 3), n), columns(at(all, F, 4), m, 1), t0, t1, ts, reltol, abstol, options, at(all, UInt64, 6), noise)
     map!(path -> path isa Failure ? path.t : NaN, at(all, F, 10), paths)
-    return paths
+    return keep(paths)
 end
 
-# What Python gives is read here, on its own thread.
-pairs_of(options) = Pair{Symbol, Any}[Symbol(k) => v for (k, v) in (options === () ? () : pairs(options))]
+"""The options of a solver's steps; NaN stands for what is not given."""
+function path_options(dt, dtmax, maxiters, adaptive)
+    given = (:dt => dt, :dtmax => dtmax, :maxiters => isnan(maxiters) ? NaN : Int(maxiters),
+        :adaptive => isnan(adaptive) ? NaN : adaptive != 0)
+    return (; (name => x for (name, x) in given if !(x isa Float64 && isnan(x)))...)
+end
 
 """
     path_sizes!(sizes, paths, i)

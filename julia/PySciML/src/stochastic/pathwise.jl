@@ -21,8 +21,10 @@ struct Reading{T, F, G, J}
     f::F
     g::G
     jac::J
+    used::NTuple{6, Bool}
     basis::Matrix{T}
     weights::Vector{T}
+    increments::NTuple{2, Vector{T}}
     states::Vector{Vector{T}}    # where each evaluation is made
     values::Vector{Vector{T}}    # what it gives
     cotangents::Vector{Vector{T}}
@@ -35,13 +37,30 @@ function Reading(path::Path{T}, steps::Scheme) where {T}
     p, q = path.p[eq.f_places], path.p[eq.g_places]
     size_of(e) = e.drift ? eq.f.n : eq.g.n
     sized() = [zeros(T, size_of(e)) for e in steps.evaluations]
-    motions_ = motions(eq.blocks)
+    k = motions(eq.blocks)
     return Reading(steps, eq.blocks, Side(eq.f, p, part(eq.f, :f, p)), Side(eq.g, q, part(eq.g, :f, q)), part(eq.f, :jac, p),
-        zeros(T, motions_, 6), zeros(T, motions_), sized(), sized(), sized(), Vector{Any}(nothing, length(steps.evaluations)),
-        zeros(T, eq.f.n))
+        weights_used(steps), zeros(T, k, 6), zeros(T, k), (zeros(T, k), zeros(T, size(path.Z, 1))), sized(), sized(), sized(),
+        Vector{Any}(nothing, length(steps.evaluations)), zeros(T, eq.f.n))
 end
 
-weights!(r::Reading, w::Weights) = mul!(r.weights, r.basis, collect(eltype(r.weights), w))
+"""What a diffusion is multiplied with, for each motion."""
+function weights!(r::Reading{T}, w::Weights) where {T}
+    fill!(r.weights, 0)
+    for k in eachindex(w)
+        iszero(w[k]) || LinearAlgebra.axpy!(T(w[k]), view(r.basis, :, k), r.weights)
+    end
+    return r.weights
+end
+
+"""Makes ready for the step from the i-th state of a path on, whose length is returned."""
+function turn!(r::Reading, path::Path, i)
+    dt = path.t[i + 1] - path.t[i]
+    for (d, all) in zip(r.increments, (path.W, path.Z))
+        isempty(d) || (d .= view(all, :, i + 1) .- view(all, :, i))
+    end
+    weigh!(r.basis, r.used, r.increments..., dt)
+    return dt
+end
 
 """y += the combination of the evaluations."""
 function combine!(y, r::Reading, c::Combination, dt)
@@ -136,10 +155,7 @@ function read_path!(du0, dp, path::Path{T}, eq::Equation, steps, ts, cotangents)
     for i in (length(path.t) - 1):-1:1
         λ .+= view(nodes, :, i + 1)
         all(iszero, λ) && continue
-        t, dt = path.t[i], path.t[i + 1] - path.t[i]
-        second = isempty(path.Z) ? path.Z : view(path.Z, :, i + 1) .- view(path.Z, :, i)
-        weigh!(r.basis, view(path.W, :, i + 1) .- view(path.W, :, i), second, dt)
-        u = view(path.u, :, i)
+        t, dt, u = path.t[i], turn!(r, path, i), view(path.u, :, i)
         if is_known && !has_turn(i)
             start!(r, u)
         else
@@ -197,9 +213,10 @@ end
 
 `adjoint_paths!` with the arrays du0, dp, ts and cotangents in a table.
 """
-function adjoint_paths_at!(table::Int, N, n, m, paths)
-    all, F = Table(table), Float64
+function adjoint_paths_at!(all::Table, N, n, m, paths)
+    F = Float64
     ts = at(all, F, 3)
-    return Base.invokelatest(adjoint_paths!, columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), paths, ts,
+    Base.invokelatest(adjoint_paths!, columns(at(all, F, 1), n), reshape(at(all, F, 2), m, N), paths, ts,
         reshape(at(all, F, 4), n, length(ts), N))
+    return 1
 end

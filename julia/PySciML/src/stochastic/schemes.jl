@@ -6,13 +6,16 @@
 const Weights = NTuple{6, Float64}
 const dW, CHI1, CHI2, CHI3, ROOT, SQUARE = ntuple(i -> ntuple(j -> Float64(i == j), 6), 6)
 
-function weigh!(basis::Matrix{T}, dw, dz, dt) where {T}
-    root = sqrt(abs(dt))
-    for i in axes(basis, 1)
-        w, z = dw[i], isempty(dz) ? zero(T) : dz[i]
-        basis[i, 1], basis[i, 2], basis[i, 3] = w, (w^2 - abs(dt)) / 2root, (w + z / sqrt(T(3))) / 2
-        basis[i, 4], basis[i, 5], basis[i, 6] = (w^3 - 3w * dt) / 6dt, root, w^2 / 2root
-    end
+"""The columns of `basis` that are `used`, of the increments dw and dz (empty where there is no second motion)."""
+function weigh!(basis::Matrix{T}, used, dw, dz, dt) where {T}
+    root, h = sqrt(abs(dt)), abs(dt)
+    column(k) = view(basis, :, k)
+    used[1] && copyto!(column(1), dw)
+    used[2] && (column(2) .= (dw .^ 2 .- h) ./ 2root)
+    used[3] && (isempty(dz) ? column(3) .= dw ./ 2 : column(3) .= (dw .+ dz ./ sqrt(T(3))) ./ 2)
+    used[4] && (column(4) .= (dw .^ 3 .- 3 .* dw .* dt) ./ 6dt)
+    used[5] && fill!(column(5), root)
+    used[6] && (column(6) .= dw .^ 2 ./ 2root)
     return basis
 end
 
@@ -45,6 +48,12 @@ struct Scheme
     next::Combination
 end
 Scheme(evaluations...; next...) = Scheme(collect(evaluations), Combination(; next...))
+
+"""Which of the weights any of its combinations has."""
+function weights_used(scheme::Scheme)
+    all = [last(x) for c in [[e.at for e in scheme.evaluations]; scheme.next] for x in c.noises]
+    return ntuple(k -> any(w -> !iszero(w[k]), all), 6)
+end
 
 """Whether all evaluations are made at the start of the step, as Euler's are."""
 at_start(scheme::Scheme) = all(e -> e.implicit == 0 && isempty(e.at.drifts) && isempty(e.at.noises), scheme.evaluations)
