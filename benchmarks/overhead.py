@@ -27,7 +27,7 @@ from pysciml.engines.select import engine_name
 # Where the pieces are called: owner, name, and what the piece is.
 SITES: tuple[tuple[Any, str, str], ...] = (
     (ps, "solve", "solve: arguments and what they come to"),
-    (flat, "recall", "solve: f is run again, whether it is what was compiled"),
+    (flat, "recall", "solve: whether f is what was compiled"),
     (solve_ode, "save_times", "solve: the times to save at"),
     (autograd, "solve", "solve: torch's node"),
     (autograd, "pack", "solve: parameters to one vector"),

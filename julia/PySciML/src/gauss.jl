@@ -250,16 +250,21 @@ function integrate!(piece, g::Gauss{T}, w::Waiting{T}, integrator, from, to) whe
     return size, last
 end
 
+"""Where a node of the rule from `from` to `to` is, with λ and the state there."""
+function visit!(g::Gauss{T}, integrator, node, from, to) where {T}
+    t = muladd((to - from) / 2, T(node.x), (to + from) / 2)
+    integrator(g.λ, t)
+    g.state(g.y, t)
+    return t
+end
+
 """The integrand at the nodes from `from` to `to`, into `g.parts`. Returns the weight of the rule's weights there."""
-function evaluate!(g::Gauss{T}, integrator, from, to) where {T}
-    h, middle = (to - from) / 2, (to + from) / 2
+function evaluate!(g::Gauss, integrator, from, to)
     for (i, node) in enumerate(g.rule)
-        t = muladd(h, T(node.x), middle)
-        integrator(g.λ, t)
-        g.state(g.y, t)
+        t = visit!(g, integrator, node, from, to)
         g.vjp_p(view(g.parts, :, i), g.λ, g.y, integrator.p, t)
     end
-    return -h
+    return (from - to) / 2
 end
 
 """
@@ -267,12 +272,10 @@ The integrand at the nodes from `from` to `to`, with its weights, into columns t
 of its last Legendre coefficient, and the square of the size of all that waits.
 """
 function evaluate!(w::Waiting{T}, g::Gauss{T}, integrator, from, to) where {T}
-    h, middle, before = (to - from) / 2, (to + from) / 2, w.count
+    h, before = (from - to) / 2, w.count
     for (i, node) in enumerate(g.rule)
-        t = muladd(h, T(node.x), middle)
-        integrator(g.λ, t)
-        g.λ .*= -h * T(g.weights[i])
-        g.state(g.y, t)
+        t = visit!(g, integrator, node, from, to)
+        g.λ .*= h * T(g.weights[i])
         pull!(w, g.λ, g.y, integrator.p, t)
     end
     size = last = zero(T)

@@ -57,12 +57,10 @@ def has_factors(request: Request) -> bool:
     rhs = request.rhs
     if not isinstance(rhs, CompiledRHS) or rhs.m < WIDE:
         return False
-    if "has factors" not in rhs.lowered:
-        large = any(x.numel() >= WIDE for x in request.program.parameters)
-        if large:
-            rhs.graph("both", request.program)
-        rhs.lowered["has factors"] = large and rhs.factored is not None
-    return rhs.lowered["has factors"]
+    if not any(x.numel() >= WIDE for x in request.program.parameters):
+        return False
+    rhs.graph("both", request.program)
+    return rhs.factored is not None
 
 
 # From these sizes on, and with at most these shares of entries that are not zero, a sparse matrix is factorised faster.
