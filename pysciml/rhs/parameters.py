@@ -34,7 +34,7 @@ class Layout:
 
     @cached_property
     def offsets(self) -> tuple[int, ...]:
-        return tuple(int(o) for o in np.cumsum([0, *self.sizes]))
+        return tuple(itertools.accumulate(self.sizes, initial=0))
 
     @cached_property
     def size(self) -> int:

@@ -19,6 +19,7 @@ from pysciml.engines.julia.runtime import Held, call, enter
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.errors import SolveError
 from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.parameters import all_finite
 from pysciml.sensitivity import GaussAdjoint
 from pysciml.solution import ReturnCode, Stats
 
@@ -137,7 +138,9 @@ def _entered(request: PathsRequest, name: str, *integers: int) -> int:
 
 
 def _errors(request: PathsRequest, paths: Any, stopped: np.ndarray, u: np.ndarray) -> dict[int, SolveError]:
-    found = {}
+    found: dict[int, SolveError] = {}
+    if all_finite(u.ravel()):
+        return found
     for i in np.flatnonzero(~np.isfinite(u).all(axis=(1, 2))):
         code, detail = ReturnCode.Unstable, "NaN or infinity in the result"
         if np.isnan(stopped[i]):

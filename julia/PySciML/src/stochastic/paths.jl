@@ -181,19 +181,28 @@ function solve_path!(out, counts, eq::AbstractEquation{T}, alg, u0, p, t0, t1, t
     sol = SciMLBase.solve(prob, stepper(eq, alg); own_options(eq, seed)..., reltol = tolerance(T, reltol), abstol = tolerance(T, abstol), verbose = Silent(),
         tstops, save_everystep = true, save_noise = true, dense = false, options...)
     check_end(sol, "forward")
-    path = Path{T}(eq, alg, p, sol.t, reduce(hcat, sol.u), motions_at(sol, noise === nothing)...)
+    path = path_of(sol, eq, alg, p, noise === nothing)
     at_times!(out, path, ts)
     copyto!(counts, count_work(sol))
     return path
 end
 
-"""The Brownian motions W and Z at the steps of a solution, in columns; of a Z that there is none of, no rows."""
-function motions_at(sol, drawn::Bool)
-    T, k = eltype(sol.prob.u0), length(sol.t)
-    pairs = drawn ? [(w, sol.W.Z === nothing ? nothing : sol.W.Z[i]) for (i, w) in enumerate(sol.W.W)] : map(sol.W, sol.t)
-    length(pairs) == k || error("the solver kept $(length(pairs)) values of its noise for $k steps")
-    columns(x) = Matrix{T}(reduce(hcat, x))
-    return columns(map(first, pairs)), any(isnothing ∘ last, pairs) ? zeros(T, 0, k) : columns(map(last, pairs))
+"""What is kept of a solution. Called with all types known, which a problem's are only when it is there."""
+function path_of(sol, eq::AbstractEquation{T}, alg, p, drawn) where {T}
+    W, Z = drawn ? (sol.W.W, sol.W.Z) : asked(sol.W, sol.t)
+    for kept in (W, Z)
+        kept === nothing || length(kept) == length(sol.t) ||
+            error("the solver kept $(length(kept)) values of its noise for $(length(sol.t)) steps")
+    end
+    return Path{T}(eq, alg, p, sol.t, as_columns(T, sol.u), as_columns(T, W), Z === nothing ? zeros(T, 0, length(sol.t)) : as_columns(T, Z))
+end
+
+as_columns(::Type{T}, x) where {T} = convert(Matrix{T}, reduce(hcat, x))
+
+"""The Brownian motions W and Z of a noise that was given, at the times `ts`; no Z where there is none."""
+function asked(noise, ts)
+    pairs = map(noise, ts)
+    return map(first, pairs), any(isnothing ∘ last, pairs) ? nothing : map(last, pairs)
 end
 
 """The step that t lies in, and how far into it, from 0 to 1."""
