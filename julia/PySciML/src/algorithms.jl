@@ -3,18 +3,20 @@
 import OrdinaryDiffEqRosenbrock, OrdinaryDiffEqTsit5, OrdinaryDiffEqVerner
 
 """A package of the active project, loaded if it was not."""
-function package(name::String)
+package(name::String) = Base.require(get!(() -> identified(name), IDENTIFIED, name))
+
+# To look into the files of a project takes as long as a small solve.
+const IDENTIFIED = Dict{String, Base.PkgId}()
+
+function identified(name)
     id = Base.identify_package(name)
     id === nothing && error("the Julia package $name is not in the project $(Base.active_project())")
-    return Base.require(id)
+    return id
 end
 
 """A package that another one of the project is made of, loaded without the rest of it."""
-function package_of(whole::String, name::String)
-    id = Base.identify_package(whole)
-    part = id === nothing ? nothing : Base.identify_package(id, name)
-    return part === nothing ? package(whole) : Base.require(part)
-end
+package_of(whole::String, name::String) =
+    Base.require(get!(() -> @something(Base.identify_package(identified(whole), name), identified(whole)), IDENTIFIED, "$whole.$name"))
 operators() = package_of("SciMLBase", "SciMLOperators")
 mirk() = package_of("BoundaryValueDiffEq", "BoundaryValueDiffEqMIRK")
 
