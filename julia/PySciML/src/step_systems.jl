@@ -92,56 +92,63 @@ function solve_transposed!(system::BandSystem, μ, Js, mass, A, h)
     return nothing
 end
 
-# Up to so many diagonals LAPACK's calls, three a column, take longer than the arithmetic, which fills a lane or three.
-const WIDEST, LANES = 24, 8
+# Up to so many diagonals LAPACK's calls, three a column, take longer than the arithmetic.
+const WIDEST = 48
+# What is below the main diagonal is worked on in vectors of this length.
+const LANES = 8
+const Lanes{T} = NTuple{LANES, VecElement{T}}
 lanes(lower) = cld(lower, LANES)
+@inline times(a::Lanes, x) = ntuple(i -> VecElement(a[i].value * x), Val(LANES))
+@inline plus_times(c::Lanes, a::Lanes, x) = ntuple(i -> VecElement(muladd(a[i].value, x, c[i].value)), Val(LANES))
 
 """Solves with the band for `x`, in its place, by Gaussian elimination with partial pivoting; the band is used up."""
 function eliminate!(system::BandSystem{T}) where {T}
-    band, x, lower, n = system.band, system.x, system.lower, length(system.x)
-    main, most = lower + system.upper + 1, lower + system.upper
-    @inbounds for k in 1:n
-        p = 0
-        for i in 1:min(lower, n - k)
-            abs(band[main + i, k]) > abs(band[main + p, k]) && (p = i)
-        end
-        iszero(band[main + p, k]) && throw(LinearAlgebra.SingularException(k))
-        last = min(most, n - k)
-        if p != 0
-            for j in 0:last
-                band[main - j, k + j], band[main - j + p, k + j] = band[main - j + p, k + j], band[main - j, k + j]
+    band, x, lower = system.band, system.x, system.lower
+    n, rows, main, most = length(x), size(band, 1), lower + system.upper + 1, lower + system.upper
+    GC.@preserve band begin
+        below(i, j) = Ptr{Lanes{T}}(pointer(band, i + 1 + rows * (j - 1)))
+        @inbounds for k in 1:n
+            last = min(most, n - k)
+            p = largest_below(band, main, k, min(lower, n - k))
+            if p != 0
+                for j in 0:last
+                    band[main - j, k + j], band[main - j + p, k + j] = band[main - j + p, k + j], band[main - j, k + j]
+                end
+                x[k], x[k + p] = x[k + p], x[k]
             end
-            x[k], x[k + p] = x[k + p], x[k]
-        end
-        inverse = inv(band[main, k])
-        for i in 1:(LANES * lanes(lower))
-            band[main + i, k] *= inverse
-        end
-        for j in 1:last
-            factor = band[main - j, k + j]
-            iszero(factor) || subtract!(band, main - j, k + j, factor, main, k, lanes(lower))
-        end
-        for i in 1:min(lower, n - k)
-            x[k + i] = muladd(-band[main + i, k], x[k], x[k + i])
+            inverse = band[main, k] = inv(band[main, k])
+            for first in main:LANES:(main + LANES * (lanes(lower) - 1))
+                column = times(unsafe_load(below(first, k)), -inverse)
+                unsafe_store!(below(first, k), column)
+                for j in 1:last
+                    to = below(first - j, k + j)
+                    unsafe_store!(to, plus_times(unsafe_load(to), column, band[main - j, k + j]))
+                end
+            end
+            here = x[k]
+            for i in 1:min(lower, n - k)
+                x[k + i] = muladd(band[main + i, k], here, x[k + i])
+            end
         end
     end
     @inbounds for k in n:-1:1
-        x[k] /= band[main, k]
+        here = x[k] *= band[main, k]
         @simd ivdep for j in 1:min(most, k - 1)
-            x[k - j] = muladd(-x[k], band[main - j, k], x[k - j])
+            x[k - j] = muladd(-here, band[main - j, k], x[k - j])
         end
     end
     return nothing
 end
 
-"""Takes `factor` times what is below (i, j) from what is below (row, column), so many lanes of a fixed length."""
-@inline function subtract!(band, row, column, factor, i, j, count)
-    for c in 0:(count - 1)
-        @inbounds @simd ivdep for l in (c * LANES + 1):(c * LANES + LANES)
-            band[row + l, column] = muladd(-band[i + l, j], factor, band[row + l, column])
-        end
+"""How far below the diagonal the largest number of a column is."""
+@inline function largest_below(band, main, k, last)
+    place, largest = 0, abs(band[main, k])
+    @inbounds for i in 1:last
+        size = abs(band[main + i, k])
+        place, largest = ifelse(size > largest, i, place), ifelse(size > largest, size, largest)
     end
-    return nothing
+    iszero(largest) && throw(LinearAlgebra.SingularException(k))
+    return place
 end
 
 """Subtracts `factor` J from block (i, l) of M, whose transpose is the band."""

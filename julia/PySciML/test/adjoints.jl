@@ -116,14 +116,14 @@ end
     end
 end
 
-@testset "a band, $below below and $above above, $s nodes" for (below, above) in ((0, 0), (0, 2), (1, 1), (3, 1), (6, 7)), s in (1, 4)
+@testset "a band, $below below and $above above, $s nodes" for (below, above) in ((0, 0), (0, 2), (1, 1), (3, 1), (6, 12)), s in (1, 4)
     n, h = 30, 3.0
     Js = [[-above <= r - c <= below ? 5sin(i + 3r + 7c) : 0.0 for r in 1:n, c in 1:n] for i in 1:s]  # rows change places
     mass, A, start = fill(0.01, n), PySciML.collocation(s).A, cos.(1:(n * s))
     M = reshape([(i == l) * (r == c) * mass[r] - h * A[i, l] * Js[i][r, c] for r in 1:n, i in 1:s, c in 1:n, l in 1:s], n * s, n * s)
     for matrices in (Js, PySciML.sparse.(Js))
         system, μ = PySciML.band_system(n, s, below, above, Float64), copy(start)
-        @test (system.lower > PySciML.WIDEST) == (above == 7 && s == 4)  # which LAPACK solves
+        @test (system.lower > PySciML.WIDEST) == (above == 12 && s == 4)  # which LAPACK solves
         PySciML.solve_transposed!(system, μ, matrices, mass, A, h)
         @test M' * μ ≈ start rtol = 1e-9
     end
