@@ -84,7 +84,7 @@ class Reads:
         self.own: tuple[list, list] | None = None  # the keys and values of the owner's `__dict__`, if all of it counts
         self.functions: list[tuple] = []  # each with what it is made of
         self.cells: list[tuple[Any, Any]] = []
-        self.entries: list[tuple[Mapping | None, str, Any]] = []  # a name in a namespace (None: the owner's), its object
+        self.entries: list[tuple[Mapping | None, str, Any]] = []  # a name in a namespace (None: the owner's)
         self.tables: list[tuple[dict, list, list]] = []  # dicts with all their keys and values
         self.lists: list[tuple[list, list]] = []
         self.objects: list[Any] = []

@@ -68,7 +68,8 @@ def _rows(leaves: Sequence[torch.Tensor], differ: int) -> np.ndarray:
         return pack(leaves)[None]
     count = leaves[0].shape[0]
     own = [to_numpy(x).reshape(count, -1) for x in leaves[:differ]]
-    return np.concatenate([*own, np.broadcast_to(pack(leaves[differ:]), (count, sum(map(torch.numel, leaves[differ:]))))], axis=1)
+    shared = pack(leaves[differ:])
+    return np.concatenate([*own, np.broadcast_to(shared, (count, shared.size))], axis=1)
 
 
 def _pieces(rows: np.ndarray, leaves: Sequence[torch.Tensor], differ: int, needs: Sequence[bool]) -> list:

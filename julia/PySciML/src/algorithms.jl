@@ -15,8 +15,8 @@ function identified(name)
 end
 
 """A package that another one of the project is made of, loaded without the rest of it."""
-package_of(whole::String, name::String) =
-    Base.require(get!(() -> @something(Base.identify_package(identified(whole), name), identified(whole)), IDENTIFIED, "$whole.$name"))
+package_of(whole::String, name::String) = Base.require(get!(() -> part_of(identified(whole), name), IDENTIFIED, "$whole.$name"))
+part_of(whole, name) = @something(Base.identify_package(whole, name), whole)
 operators() = package_of("SciMLBase", "SciMLOperators")
 mirk() = package_of("BoundaryValueDiffEq", "BoundaryValueDiffEqMIRK")
 
