@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from functools import cache
 
 import pytest
@@ -126,16 +127,33 @@ def stiff(t, u, p):
     return u * (p @ torch.log(u))
 
 
-@pytest.mark.parametrize("route", ["compiled", "callback"])
-@pytest.mark.parametrize("f", [stiff, lambda t, u, p: p @ u], ids=["nonlinear", "linear"])
-def test_backsolve_that_loses_the_solution_raises(f, route):
-    """Between two steps of Rodas5P an error grows by exp(100); of the linear one the gradient was off by 6e7."""
+def by_backsolve(f, route, sensealg=None):
+    """The gradient of a solution with rates of 1 and 1000, or what the error says that it cannot be had with."""
     p = torch.tensor([[-500.5, 499.5], [499.5, -500.5]], dtype=torch.float64, requires_grad=True)
     prob = ps.ODEProblem(f, vector(1.5, 0.8), (0.0, 2.0), p)
-    sol = ps.solve(prob, ps.Rodas5P(), engine="julia", route=route, sensealg=ps.BacksolveAdjoint(), **TIGHT)
-    with pytest.raises(ps.UnsupportedError, match=r"cannot solve this problem backwards[\s\S]*GaussAdjoint"):
+    sensealg = sensealg or ps.BacksolveAdjoint()
+    sol = ps.solve(prob, ps.Rodas5P(), engine="julia", route=route, sensealg=sensealg, **TIGHT)
+    try:
         sol.u.sum().backward()
-    assert p.grad is None
+    except ps.UnsupportedError as error:
+        return str(error)
+    return p.grad
+
+
+LOST = re.compile(r"cannot solve this problem backwards[\s\S]*GaussAdjoint")
+
+
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+def test_backsolve_that_loses_the_solution_raises(route):
+    """Between two steps of Rodas5P an error grows by exp(100): the gradient was off by 6e7."""
+    assert LOST.search(by_backsolve(lambda t, u, p: p @ u, route))
+
+
+@pytest.mark.parametrize("route", ["compiled", "callback"])
+def test_backsolve_raises_or_is_right(route):
+    """Whether it loses this solution is a matter of rounding, which differs among processors and routes."""
+    found, truth = by_backsolve(stiff, route), by_backsolve(stiff, route, ps.GaussAdjoint())
+    assert LOST.search(found) if isinstance(found, str) else torch.allclose(found, truth, rtol=1e-6, atol=0.0)
 
 
 def test_backsolve_refuses_mass_matrices():
