@@ -19,15 +19,16 @@ import pysciml as ps
 from benchmarks.lotka_volterra_ude import TIMES, TOL, U0, FromJulia, InTorchsLoop, by_pysciml, model
 from benchmarks.race import timed
 from benchmarks.report import Report
-from pysciml import autograd, flat, solve_ode
+from pysciml import autograd, solve_ode
 from pysciml.engines.julia import runtime
 from pysciml.engines.julia.engine import JuliaEngine
 from pysciml.engines.select import engine_name
+from pysciml.rhs import replay
 
 # Where the pieces are called: owner, name, and what the piece is.
 SITES: tuple[tuple[Any, str, str], ...] = (
     (ps, "solve", "solve: arguments and what they come to"),
-    (flat, "recall", "solve: whether f is what was compiled"),
+    (replay, "reads_the_same", "solve: whether f is what was compiled"),
     (solve_ode, "save_times", "solve: the times to save at"),
     (autograd, "solve", "solve: torch's node"),
     (autograd, "pack", "solve: parameters to one vector"),

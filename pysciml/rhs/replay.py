@@ -151,11 +151,7 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
     Args:
         shapes: what the inputs look like, to compare with the remembered ones (`describe`).
     """
-    try:
-        recordings, key = _kept(f)
-        recording = next((x for x in recordings.get(key, ()) if x.program.inputs == shapes), None)
-    except TypeError:
-        return None
+    recording = recording_of(f, shapes)
     if recording is None:
         return None
     program = recording.program.of(f)
@@ -164,6 +160,15 @@ def recall(f: Callable, shapes: Sequence[tuple]) -> tuple[Any, CompiledRHS] | No
             return None
         _look(f, recording)
     return program, recording.rhs
+
+
+def recording_of(f: Callable, shapes: Sequence[tuple]) -> Recording | None:
+    """The recorded run of f on such inputs, as it was."""
+    try:
+        recordings, key = _kept(f)
+    except TypeError:
+        return None
+    return next((x for x in recordings.get(key, ()) if x.program.inputs == shapes), None)
 
 
 def reads_the_same(f: Callable, recording: Recording) -> bool:

@@ -150,6 +150,11 @@ def recall(f: Callable, inputs: Inputs) -> tuple[Program, CompiledRHS] | None:
     return replay.recall(f, _described(inputs))
 
 
+def recording_of(f: Callable, inputs: Inputs) -> replay.Recording | None:
+    """What is remembered of f, whether it still does the same or not."""
+    return replay.recording_of(f, _described(inputs))
+
+
 def record(f: Callable, t: Any, u: Any, p: Any = None) -> Program:
     """Runs f once at (t, u, p) and lists what it did.
 
