@@ -120,8 +120,12 @@ def restored(values: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
 
 def pack(leaves: Sequence[torch.Tensor]) -> np.ndarray:
     """One float64 vector of all leaves, row-major, copied."""
-    # In half the time of torch's own way.
-    return np.concatenate([to_numpy(x) for x in leaves], axis=None) if leaves else np.zeros(0)
+    if not leaves:
+        return np.zeros(0)
+    if len(leaves) == 1:  # of which torch would make no copy
+        return to_numpy(leaves[0]).flatten()
+    # By numpy it takes half the time in a loop of its own, and longer between two solves.
+    return to_numpy(torch._utils._flatten_dense_tensors(leaves))
 
 
 def all_finite(values: np.ndarray) -> bool:
