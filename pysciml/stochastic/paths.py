@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from pysciml.autograd import _split
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.first_order import first_order_only
 from pysciml.rhs.parameters import pack, to_numpy
@@ -74,11 +75,11 @@ def _rows(leaves: Sequence[torch.Tensor], differ: int) -> np.ndarray:
 
 def _pieces(rows: np.ndarray, leaves: Sequence[torch.Tensor], differ: int, needs: Sequence[bool]) -> list:
     """The gradients of the leaves, from those (N, m) of the paths: in what all paths share it is the sum of theirs."""
-    total = rows[0] if len(rows) == 1 else rows.sum(axis=0)
-    found, start = [], 0
-    for i, (leaf, needed) in enumerate(zip(leaves, needs, strict=True)):
-        stop = start + (leaf.numel() // len(rows) if i < differ else leaf.numel())
-        piece = rows[:, start:stop] if i < differ else total[start:stop]
-        found.append(torch.from_numpy(piece.reshape(leaf.shape)).to(leaf.dtype) if needed else None)
+    found: list[torch.Tensor | None] = []
+    start = 0
+    for leaf, needed in zip(leaves[:differ], needs[:differ], strict=True):
+        stop = start + leaf.numel() // len(rows)
+        found.append(torch.from_numpy(rows[:, start:stop].reshape(leaf.shape)).to(leaf.dtype) if needed else None)
         start = stop
-    return found
+    shared = rows[0, start:] if len(rows) == 1 else rows[:, start:].sum(axis=0)
+    return found + _split(shared, leaves[differ:], needs[differ:])

@@ -108,6 +108,9 @@ function steps(dt, dtmax, maxiters, tstops)
     return options
 end
 
+"""Options as keywords."""
+named(options) = (; (Symbol(name) => value for (name, value) in options)...)
+
 """
     adjoint_at!(table, run, sensealg, alg)
 
@@ -189,7 +192,7 @@ function solve_delay_at!(all::Table, n, k, alg, models...)
     t0, t1, reltol, abstol, _, dt, dtmax, maxiters = view(numbers, 5:12)
     return keep(solve_delay!(columns(out, n), view(numbers, 1:4), models, places, n, k, alg, copy(u0), copy(p), t0, t1,
         copy(ts), isempty(reltols) ? reltol : copy(reltols), isempty(abstols) ? abstol : copy(abstols),
-        (; (Symbol(key) => value for (key, value) in steps(dt, dtmax, maxiters, Float64[]))...)))
+        named(steps(dt, dtmax, maxiters, Float64[]))))
 end
 
 """

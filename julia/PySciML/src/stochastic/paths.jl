@@ -267,9 +267,8 @@ end
 
 """The options of a solver's steps; NaN stands for what is not given."""
 function path_options(dt, dtmax, maxiters, adaptive)
-    given = (:dt => dt, :dtmax => dtmax, :maxiters => isnan(maxiters) ? NaN : Int(maxiters),
-        :adaptive => isnan(adaptive) ? NaN : adaptive != 0)
-    return (; (name => x for (name, x) in given if !(x isa Float64 && isnan(x)))...)
+    given = named(steps(dt, dtmax, maxiters, Float64[]))
+    return isnan(adaptive) ? given : (; given..., adaptive = adaptive != 0)
 end
 
 """
