@@ -14,7 +14,7 @@ import torch
 from torch.utils import _pytree as pytree
 
 from pysciml.errors import InvalidInputError
-from pysciml.rhs.functorch import values
+from pysciml.rhs.functorch import active, values
 
 
 @dataclass(frozen=True)
@@ -156,12 +156,13 @@ def as_floating(tree: Any, root: str) -> Any:
         InvalidInputError: an integer, NaN or infinite leaf; mixed dtypes or devices; no leaf at all.
     """
     leaves, spec = pytree.tree_flatten(tree)
-    names = leaf_names(tree, root)
     if not leaves:
         raise InvalidInputError(f"`{root}` holds no tensor.", got=repr(tree), fix=f"{root} = torch.tensor([1.0, 0.5])")
-    tensors = [_floating_leaf(x, name) for x, name in zip(leaves, names, strict=True)]
-    for x, name in zip(tensors, names, strict=True):
+    tensors = [_floating_leaf(x, tree, root, i) for i, x in enumerate(leaves)]
+    for i, x in enumerate(tensors):
         if x.dtype != tensors[0].dtype or x.device != tensors[0].device:
+            names = leaf_names(tree, root)
+            name = names[i]
             raise InvalidInputError(
                 f"all of `{root}` must share one dtype and one device.",
                 got=f"{names[0]}: {tensors[0].dtype} on {tensors[0].device}, {name}: {x.dtype} on {x.device}",
@@ -170,18 +171,27 @@ def as_floating(tree: Any, root: str) -> Any:
     return pytree.tree_unflatten(tensors, spec)
 
 
-def _floating_leaf(x: Any, name: str) -> torch.Tensor:
+_FLOATING = torch.float32, torch.float64, torch.complex64, torch.complex128
+
+
+def _floating_leaf(x: Any, tree: Any, root: str, i: int) -> torch.Tensor:
     if isinstance(x, (float, complex, np.ndarray, np.floating, np.complexfloating)):
         x = torch.as_tensor(x)
+    if isinstance(x, torch.Tensor) and x.dtype in _FLOATING and _is_finite(values(x)):
+        return x
+    name = leaf_names(tree, root)[i]
     if not isinstance(x, torch.Tensor):
         raise InvalidInputError(f"`{name}` must be a floating tensor.", got=f"{type(x).__name__}: {x!r:.80}",
                                 fix=f"{name} = torch.tensor(..., dtype=torch.float64)")  # fmt: skip
-    if x.dtype not in (torch.float32, torch.float64, torch.complex64, torch.complex128):
+    if x.dtype not in _FLOATING:
         raise InvalidInputError(f"`{name}` must be float32 or float64, or complex.", got=f"dtype {x.dtype}",
                                 fix=f"{name}.double()")  # fmt: skip
-    numbers = values(x)
-    if not torch.isfinite(numbers).all():
-        bad = int((~torch.isfinite(numbers)).sum())
-        raise InvalidInputError(f"`{name}` must be finite.", got=f"{bad} NaN or infinite of {x.numel()} values",
-                                fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
-    return x
+    bad = int((~torch.isfinite(values(x))).sum())
+    raise InvalidInputError(f"`{name}` must be finite.", got=f"{bad} NaN or infinite of {x.numel()} values",
+                            fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
+
+
+def _is_finite(x: torch.Tensor) -> bool:
+    if x.is_cpu and x.layout is torch.strided and not (x.is_complex() or active()):
+        return all_finite(to_numpy(x).ravel())
+    return bool(torch.isfinite(x).all())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,6 +14,14 @@ from pysciml.autograd import _split
 from pysciml.engines.stochastic import Paths, PathsRequest
 from pysciml.first_order import first_order_only
 from pysciml.rhs.parameters import pack, to_numpy
+
+
+@functools.cache
+def _julia() -> Any:
+    """The julia engine, which is loaded only to solve."""
+    from pysciml.engines.julia import stochastic
+
+    return stochastic
 
 
 @dataclass(eq=False)
@@ -38,24 +47,20 @@ class SolvePaths(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, call: Call, u0: torch.Tensor, *leaves: torch.Tensor) -> torch.Tensor:
-        from pysciml.engines.julia.stochastic import at_times, solve_paths  # loads the julia engine: only to solve
-
         if call.paths is None:
             call.request = call.make(u0=np.ascontiguousarray(to_numpy(u0)), p=_rows(leaves, call.differ))
-            call.paths = solve_paths(call.request)
+            call.paths = _julia().solve_paths(call.request)
             u = call.paths.u
         else:
-            u = at_times(call.paths, call.ts)
+            u = _julia().at_times(call.paths, call.ts)
         ctx.call, ctx.like = call, (u0, *leaves)
         return torch.from_numpy(u)
 
     @staticmethod
     def backward(ctx: Any, grad: torch.Tensor) -> tuple:
-        from pysciml.engines.julia.stochastic import adjoint_paths
-
         call, request = ctx.call, ctx.call.request._replace(ts=ctx.call.ts)
         paths = Paths(np.empty((*grad.shape[:1], 0, grad.shape[2])), {}, call.paths.stats, call.paths.handle)
-        du0, dp, stats = adjoint_paths(request, paths, to_numpy(grad))
+        du0, dp, stats = _julia().adjoint_paths(request, paths, to_numpy(grad))
         call.paths.stats.backward = stats
         u0, *leaves = ctx.like
         found = _pieces(dp, leaves, call.differ, ctx.needs_input_grad[2:])

@@ -83,7 +83,7 @@ def as_solution(prob: Any, ts: torch.Tensor, u: torch.Tensor, found: Found) -> S
     def dense(times: torch.Tensor) -> Any:
         return in_order(times, False, lambda ts: prob.inputs.u_layout.unflatten(found.at(ts)[0]))
 
-    states = prob.inputs.u_layout.unflatten(u[0])
+    states = prob.inputs.u_layout.unflatten(u.squeeze(0))
     return SDESolution(ts, states, prob, ReturnCode.Success, found.stats, dense, seed=found.seed, _noise=found.noise)
 
 
@@ -149,8 +149,11 @@ class Rows(NamedTuple):
     @classmethod
     def of(cls, prob: Any, ensemble: EnsembleProblem | None) -> Rows:
         many = None if ensemble is None else ensemble.u0
-        leaves = [x[None] for x in prob.inputs.u] if many is None else pytree.tree_leaves(many)
-        u0 = torch.cat([x.reshape(x.shape[0], -1) for x in leaves], dim=1)
+        if many is None:
+            flat = [x.reshape(1, -1) for x in prob.inputs.u]
+        else:
+            flat = [x.reshape(x.shape[0], -1) for x in pytree.tree_leaves(many)]
+        u0 = flat[0] if len(flat) == 1 else torch.cat(flat, dim=1)
         differs = ensemble is not None and ensemble.p is not None
         return cls(u0, pytree.tree_leaves(ensemble.p) if differs else prob.inputs.p, differs)  # type: ignore[union-attr]
 
@@ -182,7 +185,7 @@ def in_julia(
         delays=equation.delays, asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
     )  # fmt: skip
     u0 = rows.u0.double().cpu()
-    leaves = [x.cpu() for x in (*rows.p, *map(real, equation.captured))]
+    leaves = [x if x.is_cpu else x.cpu() for x in (*rows.p, *map(real, equation.captured))]
     call = Call(make, to_numpy(ts).copy(), len(rows.p) if rows.p_differs else 0)
     u = SolvePaths.apply(call, u0, *leaves)
 
