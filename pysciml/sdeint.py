@@ -7,7 +7,7 @@ torchsde has, a Brownian motion of its making, and extra solver state are solved
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any
 
 import torch
@@ -17,13 +17,18 @@ from pysciml.control import seed_of
 from pysciml.engines import select
 from pysciml.errors import InvalidInputError, MissingExtraError, UnsupportedError
 from pysciml.problems import NoisePath, SDEProblem
+from pysciml.rhs.parameters import to_numpy
 from pysciml.solve import solve
+from pysciml.stochastic.settled import again, keep
+from pysciml.stochastic.solve import Options
+from pysciml.under_compile import graph_break
 
 # Which solver of Julia's has the scheme of which method.
 _IN_JULIA: dict[str, Callable[[], Algorithm]] = {"euler": EM, "heun": EulerHeun, "milstein": RKMil}
 _ONLY_TORCH = ("midpoint", "reversible_heun", "adjoint_reversible_heun", "euler_heun", "log_ode")
 
 
+@graph_break
 def sdeint(
     sde: Any,
     y0: torch.Tensor,
@@ -94,6 +99,7 @@ def sdeint(
     return _sdeint(sde, y0, ts, asked, engine, seed, None)
 
 
+@graph_break
 def sdeint_adjoint(
     sde: Any,
     y0: torch.Tensor,
@@ -165,25 +171,30 @@ def _sdeint(sde: Any, y0: torch.Tensor, ts: Any, asked: dict[str, Any], engine: 
     f, g, h = _functions(sde, asked["names"] or {}, asked["logqp"])
     if _wants_torchsde(asked) or (adjoint is not None and _embedded(engine)):
         return _by_torchsde(sde, g, y0, ts, engine, seed, asked, adjoint)
+    times = torch.as_tensor(ts, dtype=torch.float64)
+    key = _settles(sde, times, asked, engine)
+    known = None if key is None else again(f, g, y0, key, seed)
+    if known is not None:
+        return known
     if asked["logqp"]:
         f, g, y0 = _with_penalty(f, g, h, sde.noise_type, y0)
-    times = torch.as_tensor(ts, dtype=torch.float64)
     kind = "general" if sde.noise_type == "scalar" else sde.noise_type  # there g has a last dimension of one
     prob = SDEProblem(f, g, y0, (float(times[0]), float(times[-1])), noise_type=kind, interpretation=sde.sde_type)
     alg = _algorithm(asked["method"], sde, engine, asked["options"])
-    sol = solve(
-        prob,
-        alg,
-        saveat=times,
-        dt=asked["dt"],
-        reltol=asked["rtol"],
-        abstol=asked["atol"],
-        noise=asked["bm"],
-        adaptive=asked["adaptive"] if alg.adaptive or asked["adaptive"] else None,
-        seed=seed,
-        engine=engine,
-    )
+    steps = {"dt": asked["dt"], "reltol": asked["rtol"], "abstol": asked["atol"],
+             "adaptive": asked["adaptive"] if alg.adaptive or asked["adaptive"] else None}  # fmt: skip
+    sol = solve(prob, alg, saveat=times, noise=asked["bm"], seed=seed, engine=engine, **steps)
+    if key is not None and sol.stats.engine == "julia":
+        keep(prob, alg, Options(**steps), times, key)
     return _apart(sol.u) if asked["logqp"] else sol.u
+
+
+def _settles(sde: Any, times: torch.Tensor, asked: dict[str, Any], engine: str | None) -> Hashable | None:
+    """What is asked of a solve besides drift, diffusion, state and seed, or None where it is not to be kept."""
+    if asked["bm"] is not None or asked["logqp"] or asked["names"] or asked["options"] or times.requires_grad:
+        return None
+    steps = (asked[name] for name in ("method", "dt", "adaptive", "rtol", "atol"))
+    return sde.noise_type, sde.sde_type, to_numpy(times).tobytes(), engine or select.engine_name(), *steps
 
 
 def _wants_torchsde(asked: dict[str, Any]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -25,6 +26,7 @@ class PathsRequest(NamedTuple):
         options: dt, dtmax, maxiters and adaptive, where they were given.
         single: whether to compute in float32. interpretation: of the equation, for algorithms that solve both.
         delays, asked: of an equation with delays, as of `stochastic.equation.Equation`.
+        made: what an engine keeps for the next request that differs in u0, p and seeds alone, or None.
     """
 
     drift: RequestPart
@@ -45,6 +47,15 @@ class PathsRequest(NamedTuple):
     delays: tuple[RequestPart, ...] = ()
     asked: tuple[int, int] = (0, 0)
     interpretation: str = "ito"
+    made: dict[Any, Any] | None = None
+
+    def once(self, what: Hashable, make: Callable[[], Any]) -> Any:
+        """`make()`, or what it gave for such a request before."""
+        if self.made is None:
+            return make()
+        if what not in self.made:
+            self.made[what] = make()
+        return self.made[what]
 
 
 @dataclass(eq=False)

@@ -61,6 +61,8 @@ _POWERS = {1.0: "{0}", 2.0: "square({0})", 3.0: "cube({0})", 0.5: "sqrt_({0})", 
 def expression(node: Node, args: Sequence[str]) -> str:
     """An elementwise operation on expressions; what binds less than a call is in parentheses."""
     op = node.op
+    if op == "copied":
+        return args[0]
     if op in _INFIX:
         return f"({args[0]} {_INFIX[op]} {args[1]})"
     if op == "neg":
@@ -70,6 +72,18 @@ def expression(node: Node, args: Sequence[str]) -> str:
         if exponents.size == 1 and float(exponents[0]) in _POWERS:
             return _POWERS[float(exponents[0])].format(args[0])
     return f"{_SAFE.get(op, op)}({', '.join(args)})"
+
+
+def added(values: Sequence[str]) -> str:
+    """The sum of expressions, in pairs, so that additions wait for each other as little as can be.
+
+    >>> added(["a", "b", "c"])
+    '(a + (b + c))'
+    """
+    if len(values) == 1:
+        return values[0]
+    half = len(values) // 2
+    return f"({added(values[:half])} + {added(values[half:])})"
 
 
 def bare(value: str) -> str:

@@ -20,14 +20,17 @@ from typing import cast
 import numpy as np
 
 from pysciml.rhs import julia_text as text
+from pysciml.rhs.arranged import arranged
 from pysciml.rhs.graph import BINARY, REDUCTIONS, UNARY, Builder, Graph, Node
 from pysciml.rhs.julia_boxes import Strides, Which, cut, merge, owners, runs, strides_of
 from pysciml.rhs.julia_matmul import Operand, matmul
 from pysciml.rhs.julia_text import Place, at
 
-_ELEMENTWISE = {*UNARY, *BINARY, "where"}
+_ELEMENTWISE = {*UNARY, *BINARY, "where", "muladd", "copied"}
 # At most this many numbers are written one by one, in local variables, and not as a loop.
 _SMALL = 4
+# So many rows are added up in one pass over their sums.
+_AT_ONCE = 8
 # At most this many operations are fused into one loop, so that compile time stays in proportion.
 _MOST_FUSED = 48
 # An expression longer than this gets a name.
@@ -68,7 +71,7 @@ def kernel(graph: Graph, kind: str = "f") -> Kernel:
     if kind == "jac":
         builder, n = Builder(), graph.inputs["u"].size
         output = builder.view(builder.reshape(output, (n, n)), lambda index: index.T)
-    return _Writer(output).kernel()
+    return _Writer(arranged(output, Graph({}, output).nodes)).kernel()
 
 
 def _base(node: Node) -> Node:
@@ -115,7 +118,7 @@ class _Plan:
             homes[node] = home = self._home(node, homes)
             if node.op in ("input", "constant"):
                 continue
-            if (node.op not in _ELEMENTWISE and node.op != "gather") or node in self.sent:
+            if node.op not in (*_ELEMENTWISE, "gather") or node.op == "copied" or node in self.sent:
                 homes[node] = node
                 stored.add(node)
             elif node.op in _ELEMENTWISE and node.size > _SMALL:
@@ -453,9 +456,16 @@ class _Writer:
         self.lines += text.loop("j", m, lines)
 
     def _sum_down(self, node: Node, place: Place, index: np.ndarray) -> None:
+        """Row after row, or several at once: each pass reads and writes the sums."""
         m, r = index.shape
-        body = _Body(("j", "i"))
-        value = self._value(node.args[0], index.T, body)
-        total = at(place, Strides(0, (1,)), "i")
+        total, start = at(place, Strides(0, (1,)), "i"), 0
         self.lines += text.loops(["i"], [m], [f"{total} = zero(t)"])
-        self.lines += text.loop("j", r, text.loops(["i"], [m], [*body.lines, f"{total} = {total} + {value}"]))
+        for at_once in (_AT_ONCE, 1):
+            passes = (r - start) // at_once
+            if passes:
+                rows = index.T[start : start + passes * at_once].reshape(passes, at_once, m)
+                body = _Body(("j", "i"))
+                values = [self._value(node.args[0], rows[:, q], body) for q in range(at_once)]
+                lines = [*body.lines, f"{total} = {total} + {text.added(values)}"]
+                self.lines += text.loop("j", passes, text.loops(["i"], [m], lines))
+                start += passes * at_once

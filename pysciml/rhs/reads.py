@@ -93,11 +93,14 @@ class Reads:
         self.dtype = torch.get_default_dtype()
 
     @classmethod
-    def of(cls, f: Callable, arguments: Sequence[Any] = (), captured: Sequence[torch.Tensor] = (),
-           constants: Sequence[torch.Tensor] = ()) -> Reads | None:  # fmt: skip
+    def of(
+        cls, f: Callable, arguments: Sequence[Any] = (), captured: Sequence[torch.Tensor] = (),
+        constants: Sequence[torch.Tensor] = (), beside: Sequence[types.MethodType] = (),
+    ) -> Reads | None:  # fmt: skip
         """Those of f, or None where they cannot be told.
 
         Args:
+            beside: other methods of the object whose method f is, whose reads are to be among these.
             arguments: what f is called with, such as the state and p: containers of Python's that hold tensors.
             captured, constants: tensors that f is known to use, and those whose values count.
         """
@@ -106,7 +109,7 @@ class Reads:
         owner = owner_of(f)
         search = _Search(Reads(Form(captured, constants), owner), owner)
         try:
-            search.run(f)
+            search.run(f, *beside)
         except _UnknownError:
             return None
         return search.found
@@ -176,10 +179,11 @@ class _Search:
         self._spaces: dict[type, Mapping] = {}  # of classes, whose `__dict__` is another object each time
         self._compares = self._has_equality = False
 
-    def run(self, f: Callable) -> None:
-        if not isinstance(f, (types.FunctionType, types.MethodType, torch.nn.Module)):
-            raise _UnknownError
-        self.reach(f)
+    def run(self, *functions: Callable) -> None:
+        for f in functions:
+            if not isinstance(f, (types.FunctionType, types.MethodType, torch.nn.Module)):
+                raise _UnknownError
+            self.reach(f)
         done: set[tuple[int, str]] = set()
         while new := [(x, n) for x in self._named for n in self._names if (id(x), n) not in done]:
             for x, name in new:

@@ -164,11 +164,16 @@ def _stepped(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, row
     equation = prepare(prob, options.route)
     alg = alg or default_algorithm(prob, equation.additive)
     check_noise(alg, prob, equation.additive)
+    return in_julia(prob, equation, alg, options, stepping(alg, options), ts, rows, seeds, seed)
+
+
+def stepping(alg: Any, options: Options) -> dict[str, Any]:
+    """The options of Julia's solver that are about its steps."""
     steps = {k: getattr(options, k) for k in ("dt", "dtmax", "maxiters", "adaptive") if getattr(options, k) is not None}
     if not alg.adaptive or options.adaptive is False:
         _check_dt(alg, options.dt)
         steps["adaptive"] = False
-    return in_julia(prob, equation, alg, options, steps, ts, rows, seeds, seed)
+    return steps
 
 
 def in_julia(
@@ -177,13 +182,7 @@ def in_julia(
 ) -> tuple[torch.Tensor, Found]:  # fmt: skip
     """The states (N, k, n) of all paths, in the state's dtype, and what else was found; `steps` are Julia's options."""
     select.engine("julia")
-    single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
-    make = functools.partial(
-        PathsRequest, equation.drift, equation.diffusion, equation.blocks, seeds=seeds,
-        t0=prob.span[0], t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-2,
-        abstol=options.abstol or 1e-2, noise=_given(prob, options.noise, len(seeds)), options=steps, single=single,
-        delays=equation.delays, asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
-    )  # fmt: skip
+    make = functools.partial(request_maker(prob, equation, alg, options, steps, ts, len(seeds)), seeds=seeds)
     u0 = rows.u0.double().cpu()
     leaves = [x if x.is_cpu else x.cpu() for x in (*rows.p, *map(real, equation.captured))]
     call = Call(make, to_numpy(ts).copy(), len(rows.p) if rows.p_differs else 0)
@@ -200,6 +199,19 @@ def in_julia(
         return NoisePath(torch.from_numpy(t), torch.from_numpy(W), torch.from_numpy(Z) if Z.shape[1] else None)
 
     return u.to(rows.u0), Found(call.paths.errors, call.paths.stats, seed, at, noise)
+
+
+def request_maker(
+    prob: Any, equation: Equation, alg: Algorithm, options: Options, steps: dict[str, Any], ts: torch.Tensor, count: int
+) -> functools.partial[PathsRequest]:
+    """What makes a request of the values u0, p and seeds, of `count` paths."""
+    single = prob.inputs.u[0].dtype is torch.float32 and config.single_precision
+    return functools.partial(
+        PathsRequest, drift=equation.drift, diffusion=equation.diffusion, blocks=equation.blocks, t0=prob.span[0],
+        t1=prob.span[1], ts=to_numpy(ts).copy(), alg=alg, reltol=options.reltol or 1e-2, abstol=options.abstol or 1e-2,
+        noise=_given(prob, options.noise, count), options=steps, single=single, delays=equation.delays,
+        asked=equation.asked, interpretation=getattr(prob, "interpretation", "ito"),
+    )  # fmt: skip
 
 
 def _embedded(prob: SDEProblem, alg: Any, options: Options, ts: torch.Tensor, rows: Rows, seeds: np.ndarray, seed: int):

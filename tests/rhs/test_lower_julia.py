@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 import hypothesis.strategies as st
+import mpmath
 import numpy as np
 import pytest
 import table_models
@@ -186,11 +187,13 @@ def test_special_values_are_those_of_torch(op):
 
 @pytest.mark.julia
 @pytest.mark.parametrize(
-    ("m", "k", "n"), [(1, 9, 7), (7, 9, 1), (3, 20, 5), (2, 33, 1), (1, 33, 2), (40, 40, 40), (64, 17, 1)]
-)
+    ("m", "k", "n"),
+    [(1, 9, 7), (7, 9, 1), (3, 20, 5), (2, 33, 1), (1, 33, 2), (40, 40, 40), (64, 17, 1), (64, 32, 2), (2, 64, 32),
+     (50, 17, 3), (8, 9, 4), (9, 3, 40)],
+)  # fmt: skip
 @pytest.mark.parametrize("layout", ["nn", "nt", "tn", "tt"])
 def test_products_of_every_layout(m, k, n, layout):
-    """Rows, columns, outer products and BLAS; operands as they lie and transposed, in both precisions."""
+    """Rows, columns, outer products, few columns, and BLAS; operands as they lie and transposed, in both precisions."""
     b = Builder()
     a_in, b_in = b.input("u", (m * k,)), b.input("p", (k * n,))
     x = (
@@ -237,3 +240,82 @@ def test_a_lowering_that_computes_something_else_is_found_before_the_first_solve
     how = (ps.Tsit5(), ps.DirectAdjoint()) if kind == "both" else (ps.Rodas5P(), None)
     with pytest.raises(ps.PySciMLError, match=rf"something else than f \({kind}\)[\s\S]*callback"):
         ps.solve(prob, how[0], sensealg=how[1], engine="julia").u.sum().backward()
+
+
+def layer(batch: int, inputs: int, width: int, beside: bool = True):
+    """tanh of a layer of so many inputs, over a batch; its weights lie beside each other in rows, or in columns."""
+    b = Builder()
+    x = b.reshape(b.input("u", (batch * inputs,)), (1, batch, inputs))
+    weight = b.reshape(b.input("p", (inputs * width,)), (1, inputs, width) if beside else (1, width, inputs))
+    weight = weight if beside else b.view(weight, lambda i: i.transpose(0, 2, 1))
+    return b.graph(b.reshape(b.unary("tanh", b.matmul(x, weight)), (batch * width,)))
+
+
+def test_a_short_product_is_part_of_the_loop_that_reads_it():
+    short = kernel(layer(64, 2, 32))
+    assert short.work == 0
+    assert "times" not in short.source
+    assert kernel(layer(64, 5, 32)).work == 64 * 32
+
+
+def test_weights_that_lie_apart_are_copied_once():
+    assert kernel(layer(64, 2, 32, beside=False)).work == 2 * 32
+    assert kernel(layer(4, 2, 32, beside=False)).work == 0  # of few rows
+
+
+def test_a_short_product_that_is_read_twice_is_computed_once():
+    b = Builder()
+    product = b.matmul(b.input("u", (1, 64, 2)), b.input("p", (1, 2, 32)))
+    both = b.binary("mul", b.unary("tanh", product), b.unary("exp", product))
+    assert kernel(b.graph(b.reshape(both, (64 * 32,)))).work == 64 * 32
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("beside", [True, False])
+@pytest.mark.parametrize("inputs", [1, 2, 3, 4, 5])
+def test_numbers_of_short_products(inputs, beside):
+    graph = layer(9, inputs, 7, beside)
+    rng = torch.Generator().manual_seed(inputs)
+    u, p = (torch.randn(size * inputs, generator=rng, dtype=torch.float64) for size in (9, 7))
+    values = {"u": u, "p": p, "v": torch.zeros(0), "t": torch.tensor(0.0)}
+    truth = evaluate(graph, u=u, p=p)
+    assert torch.allclose(in_julia(kernel(graph), False, 63, values), truth, rtol=1e-13, atol=1e-14)
+
+
+def down(rows: int):
+    b = Builder()
+    return b.graph(b.reduce("sum", b.reshape(b.input("u", (rows * 6,)), (rows, 6)), [0], False))
+
+
+def test_sums_down_the_rows_of_a_batch_take_several_rows_at_once():
+    source = kernel(down(19)).source
+    assert "for j in 1:2\n" in source
+    assert "for j in 1:3\n" in source
+
+
+@pytest.mark.julia
+@pytest.mark.parametrize("rows", [7, 8, 19])
+def test_numbers_of_sums_down_the_rows(rows):
+    u = torch.randn(rows * 6, generator=torch.Generator().manual_seed(rows), dtype=torch.float64)
+    values = {"u": u, "p": torch.zeros(0), "v": torch.zeros(0), "t": torch.tensor(0.0)}
+    found = in_julia(kernel(down(rows)), False, 6, values)
+    assert torch.allclose(found, u.reshape(rows, 6).sum(0), rtol=1e-14, atol=1e-14)
+
+
+@pytest.mark.julia
+def test_tanh_is_within_a_few_units_in_the_last_place():
+    """Of mpmath's value, over all of its range and where two formulas meet."""
+    rng = np.random.default_rng(0)
+    x = np.concatenate([rng.normal(size=3000), 10 * rng.normal(size=1000), np.exp(-30 * rng.random(1000)),
+                        0.17328 * rng.integers(1, 9, 1000) * (1 + 1e-3 * rng.normal(size=1000))])  # fmt: skip
+    b = Builder()
+    graph = b.graph(b.unary("tanh", b.input("u", x.shape)))
+    values = {"u": torch.from_numpy(x), "p": torch.zeros(0), "v": torch.zeros(0), "t": torch.tensor(0.0)}
+    found = in_julia(kernel(graph), False, x.size, values).numpy()
+    with mpmath.workdps(40):
+        truth = [mpmath.tanh(mpmath.mpf(float(v))) for v in x]
+        off = [
+            abs((mpmath.mpf(float(y)) - z) / float(np.spacing(abs(float(z)))))
+            for y, z in zip(found, truth, strict=True)
+        ]
+    assert max(off) < 2.6

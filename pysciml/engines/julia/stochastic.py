@@ -31,12 +31,12 @@ def solve_paths(request: PathsRequest) -> Paths:
     nothing = np.zeros(0)
     times, W, Z = request.noise or (nothing, nothing, nothing)
     start = time.perf_counter()
-    equation, alg = _equation(request, "f"), _algorithm(request.alg, request.interpretation)
-    numbers = _numbers(request)
+    equation, alg, numbers = request.once("forward", lambda: (
+        _equation(request, "f"), _algorithm(request.alg, request.interpretation), _numbers(request)))  # fmt: skip
     where = bridge.table(u, counts, request.u0, request.p, request.ts, request.seeds, times, W, Z, stopped, numbers)
     paths = Held(_entered(request, "solve_paths_at", bridge.address(where), count, n, request.p.shape[1],
                           equation.number, alg.number))  # fmt: skip
-    stats = counted(counts.sum(axis=0), request.alg, time.perf_counter() - start)
+    stats = counted(counts[0] if count == 1 else counts.sum(axis=0), request.alg, time.perf_counter() - start)
     return Paths(u, _errors(request, paths, stopped, u), stats, paths)
 
 
@@ -64,12 +64,16 @@ def adjoint_paths(request: PathsRequest, paths: Paths, cotangents: np.ndarray) -
     count, _, n = paths.u.shape
     du0, dp = np.empty((count, n)), np.empty((count, request.p.shape[1]))
     start = time.perf_counter()
-    compiled = request.diffusion is not None and isinstance(request.drift.rhs, CompiledRHS)
-    _equation(request, *(("both",) if compiled else ("vjp", "vjp_p")))
+    request.once("backward", lambda: _with_products(request))
     cotangents = np.ascontiguousarray(cotangents)
     where = bridge.table(du0, dp, request.ts, cotangents)
     _entered(request, "adjoint_paths_at", bridge.address(where), count, n, request.p.shape[1], paths.handle.number)
     return du0, dp, Stats(wall_time=time.perf_counter() - start, engine="julia", alg=request.alg.name)
+
+
+def _with_products(request: PathsRequest) -> Any:
+    compiled = request.diffusion is not None and isinstance(request.drift.rhs, CompiledRHS)
+    return _equation(request, *(("both",) if compiled else ("vjp", "vjp_p")))
 
 
 def steps(paths: Paths, i: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -1,27 +1,25 @@
 function (out, v, u, p, t, w, c, k)
-    # (1, 2) times (2, 8)
-    @simd ivdep for i in 1:8
-        w[i] = muladd(p[2 * i], u[2], p[-1 + 2 * i] * u[1])
-    end
     c5 = c[5]
+    u2 = u[2]
+    u1 = u[1]
     @simd ivdep for i in 1:8
-        y1 = tanh_((w[i] + p[16 + i]))
-        w[8 + i] = c5 - (y1 * y1)
+        y1 = tanh_((muladd(u2, p[2 * i], (u1 * p[-1 + 2 * i])) + p[16 + i]))
+        w[i] = c5 - (y1 * y1)
     end
     for j in 1:2
         @simd ivdep for i in 1:8
-            w[8 + 8 * j + i] = p[16 + 8 * j + i] * w[8 + i]
+            w[8 * j + i] = p[16 + 8 * j + i] * w[i]
         end
     end
     # (2, 8) times (8, 2)
     for a in 1:2
         @simd ivdep for i in 1:2
-            w[30 + 2 * a + i] = muladd(p[14 + i], w[16 + 8 * a], muladd(p[12 + i], w[15 + 8 * a], muladd(p[10 + i], w[14 + 8 * a], muladd(p[8 + i], w[13 + 8 * a], muladd(p[6 + i], w[12 + 8 * a], muladd(p[4 + i], w[11 + 8 * a], muladd(p[2 + i], w[10 + 8 * a], p[i] * w[9 + 8 * a])))))))
+            w[22 + 2 * a + i] = muladd(p[14 + i], w[8 + 8 * a], muladd(p[12 + i], w[7 + 8 * a], muladd(p[10 + i], w[6 + 8 * a], muladd(p[8 + i], w[5 + 8 * a], muladd(p[6 + i], w[4 + 8 * a], muladd(p[4 + i], w[3 + 8 * a], muladd(p[2 + i], w[2 + 8 * a], p[i] * w[1 + 8 * a])))))))
         end
     end
-    out[1] = c[1] + w[33]
-    out[2] = c[3] + w[35]
-    out[3] = c[2] + w[34]
-    out[4] = c[4] + w[36]
+    out[1] = c[1] + w[25]
+    out[2] = c[3] + w[27]
+    out[3] = c[2] + w[26]
+    out[4] = c[4] + w[28]
     return 0
 end

@@ -71,13 +71,13 @@ function read_step(alg, pull::DrivenPull, λ, u, t, h, W, V)
 end
 
 function read_path!(du0, dp, path::Path{T}, eq::Driven, steps, ts, cotangents) where {T}
-    pull, nodes, λ = DrivenPull(path), on_steps(path, ts, cotangents), zeros(T, eq.n)
+    pull, saved, λ = DrivenPull(path), Saved(path, ts, cotangents), zeros(T, eq.n)
     for i in (length(path.t) - 1):-1:1
-        λ .+= view(nodes, :, i + 1)
+        add_saved!(λ, saved, i + 1)
         all(iszero, λ) && continue
-        λ = read_step(path.alg, pull, λ, path.u[:, i], path.t[i], path.t[i + 1] - path.t[i], path.W[:, i], path.W[:, i + 1])
+        λ = read_step(path.alg, pull, λ, path.u[i], path.t[i], path.t[i + 1] - path.t[i], path.W[i], path.W[i + 1])
     end
-    copyto!(du0, λ .+ view(nodes, :, 1))
+    copyto!(du0, add_saved!(λ, saved, 1))
     fill!(dp, 0)
     view(dp, eq.f_places) .+= pull.gradient
     return nothing

@@ -148,10 +148,11 @@ struct Path{T}
     alg::Any
     p::Vector{T}
     t::Vector{T}
-    u::Matrix{T}
-    W::Matrix{T}
-    Z::Matrix{T}
+    u::Vector{Vector{T}}
+    W::Vector{Vector{T}}
+    Z::Vector{Vector{T}}  # empty where there is no second motion
 end
+second_motions(path::Path) = isempty(path.Z) ? 0 : length(first(path.Z))
 
 function stochastic_problem(eq::Equation{T}, alg, u0, p, t0, t1, seed, noise) where {T}
     f, g = part(eq.f, :f, p[eq.f_places]), diffusion_of(eq, p)
@@ -194,10 +195,10 @@ function path_of(sol, eq::AbstractEquation{T}, alg, p, drawn) where {T}
         kept === nothing || length(kept) == length(sol.t) ||
             error("the solver kept $(length(kept)) values of its noise for $(length(sol.t)) steps")
     end
-    return Path{T}(eq, alg, p, sol.t, as_columns(T, sol.u), as_columns(T, W), Z === nothing ? zeros(T, 0, length(sol.t)) : as_columns(T, Z))
+    return Path{T}(eq, alg, p, sol.t, each_as(T, sol.u), each_as(T, W), Z === nothing ? Vector{T}[] : each_as(T, Z))
 end
 
-as_columns(::Type{T}, x) where {T} = convert(Matrix{T}, reduce(hcat, x))
+each_as(::Type{T}, x) where {T} = Vector{T}[convert(Vector{T}, one) for one in x]
 
 """The Brownian motions W and Z of a noise that was given, at the times `ts`; no Z where there is none."""
 function asked(noise, ts)
@@ -216,7 +217,7 @@ end
 function at_times!(out, path::Path{T}, ts) where {T}
     for (k, t) in enumerate(ts)
         i, θ = placed(path, T(t))
-        @views out[:, k] .= (1 - θ) .* path.u[:, i] .+ θ .* path.u[:, i + 1]
+        view(out, :, k) .= (1 - θ) .* path.u[i] .+ θ .* path.u[i + 1]
     end
     return nothing
 end
@@ -277,8 +278,15 @@ end
 How many steps the i-th path has, with its start, how many Brownian motions, and how many second ones; `path_steps!` gives
 the times (k,) and W and Z (motions, k) there.
 """
-path_sizes!(sizes, paths, i) = (p = paths[i]; copyto!(sizes, [length(p.t), size(p.W, 1), size(p.Z, 1)]); nothing)
-path_steps!(t, W, Z, paths, i) = (p = paths[i]; copyto!(t, p.t); copyto!(W, p.W); copyto!(Z, p.Z); nothing)
+path_sizes!(sizes, paths, i) = (p = paths[i]; copyto!(sizes, [length(p.t), length(first(p.W)), second_motions(p)]); nothing)
+function path_steps!(t, W, Z, paths, i)
+    path = paths[i]
+    copyto!(t, path.t)
+    for (to, from) in ((W, path.W), (Z, path.Z)), (column, motions) in zip(eachcol(to), from)
+        copyto!(column, motions)
+    end
+    return nothing
+end
 
 """
     paths_at!(out, paths, ts)

@@ -39,7 +39,7 @@ function Reading(path::Path{T}, steps::Scheme) where {T}
     sized() = [zeros(T, size_of(e)) for e in steps.evaluations]
     k = motions(eq.blocks)
     return Reading(steps, eq.blocks, Side(eq.f, p, part(eq.f, :f, p)), Side(eq.g, q, part(eq.g, :f, q)), part(eq.f, :jac, p),
-        weights_used(steps), zeros(T, k, 6), zeros(T, k), (zeros(T, k), zeros(T, size(path.Z, 1))), sized(), sized(), sized(),
+        weights_used(steps), zeros(T, k, 6), zeros(T, k), (zeros(T, k), zeros(T, second_motions(path))), sized(), sized(), sized(),
         Vector{Any}(nothing, length(steps.evaluations)), zeros(T, eq.f.n))
 end
 
@@ -56,7 +56,7 @@ end
 function turn!(r::Reading, path::Path, i)
     dt = path.t[i + 1] - path.t[i]
     for (d, all) in zip(r.increments, (path.W, path.Z))
-        isempty(d) || (d .= view(all, :, i + 1) .- view(all, :, i))
+        isempty(d) || (d .= all[i + 1] .- all[i])
     end
     weigh!(r.basis, r.used, r.increments..., dt)
     return dt
@@ -101,7 +101,13 @@ end
 What `retake!` leaves behind where all evaluations are made at the start of the step: their values are for its end alone,
 which is known. To see that it is what the scheme says, every sixteenth step is retaken all the same.
 """
-start!(r::Reading, u) = foreach(at -> (fill!(at, 0); copyto!(at, u)), r.states)
+function start!(r::Reading, u)
+    for at in r.states
+        length(at) == length(u) || fill!(at, 0)
+        copyto!(at, u)
+    end
+    return nothing
+end
 has_turn(i) = (i - 1) % 16 == 0
 
 """
@@ -150,35 +156,47 @@ end
 The gradient of sum(cotangents .* states at ts) in u0 and in the parameters of one path, by the `known_steps` of all.
 """
 function read_path!(du0, dp, path::Path{T}, eq::Equation, steps, ts, cotangents) where {T}
-    r, λ = Reading(path, steps), zeros(T, size(path.u, 1))
-    nodes, is_known = on_steps(path, ts, cotangents), at_start(steps)
+    r, λ = Reading(path, steps), zeros(T, length(first(path.u)))
+    saved, is_known = Saved(path, ts, cotangents), at_start(steps)
     for i in (length(path.t) - 1):-1:1
-        λ .+= view(nodes, :, i + 1)
+        add_saved!(λ, saved, i + 1)
         all(iszero, λ) && continue
-        t, dt, u = path.t[i], turn!(r, path, i), view(path.u, :, i)
+        t, dt, u = path.t[i], turn!(r, path, i), path.u[i]
         if is_known && !has_turn(i)
             start!(r, u)
         else
-            check_step(retake!(r, u, t, dt), view(path.u, :, i + 1), r.scheme, path.alg)
+            check_step(retake!(r, u, t, dt), path.u[i + 1], r.scheme, path.alg)
         end
         read_back!(λ, r, t, dt)
     end
-    copyto!(du0, λ .+ view(nodes, :, 1))
+    copyto!(du0, add_saved!(λ, saved, 1))
     fill!(dp, 0)
     view(dp, eq.f_places) .+= r.f.gradient
     view(dp, eq.g_places) .+= r.g.gradient
     return nothing
 end
 
-"""Cotangents of the states at steps, for those at `ts`, which are linear between them."""
-function on_steps(path::Path{T}, ts, cotangents) where {T}
-    nodes = zeros(T, size(path.u))
-    for (k, t) in enumerate(ts)
-        i, θ = placed(path, T(t))
-        @views nodes[:, i] .+= (1 - θ) .* cotangents[:, k]
-        @views nodes[:, i + 1] .+= θ .* cotangents[:, k]
+"""
+Cotangents of the states at times that increase, which are linear between the steps: the step that each time lies in and
+how far into it, and how many times are not past yet for one who comes from the end.
+"""
+mutable struct Saved{T, C}
+    const places::Vector{Tuple{Int, T}}
+    const cotangents::C
+    left::Int
+end
+Saved(path::Path{T}, ts, cotangents) where {T} = Saved([placed(path, T(t)) for t in ts], cotangents, length(ts))
+
+"""λ += what the saved states are to the i-th one of the path. To be asked for all i, from the last one to the first."""
+function add_saved!(λ, saved::Saved, i)
+    k = saved.left
+    while k >= 1 && saved.places[k][1] >= i - 1
+        step, θ = saved.places[k]
+        λ .+= (step == i ? 1 - θ : θ) .* view(saved.cotangents, :, k)
+        step == i && (saved.left = k - 1)
+        k -= 1
     end
-    return nodes
+    return λ
 end
 
 """What there is to know of the steps of an algorithm, the same for all paths."""

@@ -1,0 +1,143 @@
+"""A solve of a stochastic equation that is asked for again, as by each step of a training loop.
+
+What it comes to besides its numbers is noted with the drift (`rhs/notes.py`), so that a small solve does not take
+longer to be understood than to be done.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections import Counter
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field, replace
+from types import MethodType
+from typing import Any
+
+import torch
+
+from pysciml.algorithms import Algorithm
+from pysciml.config import config
+from pysciml.control import path_seeds, seed_of
+from pysciml.engines.base import RequestPart
+from pysciml.engines.stochastic import PathsRequest
+from pysciml.problems import SDEProblem
+from pysciml.rhs import functorch
+from pysciml.rhs.base import CompiledRHS
+from pysciml.rhs.notes import note, noted
+from pysciml.rhs.parameters import all_finite, to_numpy
+from pysciml.rhs.reads import Reads
+from pysciml.stochastic.equation import prepare
+from pysciml.stochastic.paths import Call, SolvePaths
+from pysciml.stochastic.solve import Options, request_maker, stepping
+
+_MOST = 8  # solves of one drift, for batches of different sizes
+_TRIES = 3  # how often what is read is looked for: what changes each time is not worth it
+
+
+class _Reason:
+    """What solves are noted for."""
+
+
+_SOLVES = _Reason()
+
+
+@dataclass(eq=False)
+class Settled:
+    """A solve of one path in Julia, settled but for its start, its seed and the values of its tensors.
+
+    It holds neither drift nor diffusion, since it is kept with what these are methods of.
+
+    Attributes:
+        reads: all that both read. leaves: the tensors that both use. shape: of the states, time first.
+        request: makes a PathsRequest of u0, p and seeds, in which the engine keeps what it has `made` of the equation,
+            once for solves and once for gradients.
+    """
+
+    reads: Reads
+    leaves: list[torch.Tensor]
+    request: functools.partial[PathsRequest]
+    shape: tuple[int, ...]
+
+    def solve(self, f: Callable, g: Callable, u0: torch.Tensor, seed: int | None) -> torch.Tensor:
+        """The saved states. Raises `SolveError` as `solve` does."""
+        given = self.request.keywords
+        parts = {}
+        if len(given["made"]) < 2:  # the engine may still have graphs to trace
+            parts = {"drift": _part(given["drift"], f), "diffusion": _part(given["diffusion"], g)}
+        make = functools.partial(self.request, seeds=path_seeds(seed_of(seed), 1), **parts)
+        call = Call(make, given["ts"], 0)
+        u = SolvePaths.apply(call, u0.reshape(1, -1).double(), *self.leaves)
+        if call.paths.errors:
+            raise call.paths.errors[0]
+        return u.to(u0.dtype).reshape(self.shape)
+
+
+@dataclass(eq=False)
+class _Solves:
+    """Those of one drift, by what was asked, and how often each was looked at."""
+
+    by: dict[Hashable, Settled] = field(default_factory=dict)
+    tries: Counter[Hashable] = field(default_factory=Counter)
+
+
+def again(f: Callable, g: Callable, u0: torch.Tensor, asked: Hashable, seed: int | None) -> torch.Tensor | None:
+    """The saved states, if the same was solved before and both functions read what they read then; else None."""
+    if not (isinstance(f, MethodType) and u0.is_cpu) or functorch.transforming() or torch.is_inference_mode_enabled():
+        return None
+    solves: _Solves | None = noted(f, _SOLVES)
+    known = None if solves is None else solves.by.get(_key(f, g, u0, asked))
+    if known is None or not known.reads.unchanged(f) or not all_finite(to_numpy(u0).ravel()):
+        return None
+    return known.solve(f, g, u0, seed)
+
+
+def keep(prob: SDEProblem, alg: Algorithm, options: Options, ts: torch.Tensor, asked: Hashable) -> None:
+    """Notes a solve that has been done in Julia, if nothing that was settled can change until the same is asked again.
+
+    Args:
+        prob: its state is one tensor. ts: the times to save at. asked: all that was asked of the solve but functions,
+            state and seed.
+    """
+    f, g, u0 = prob.f, prob.g, prob.u0
+    if not (isinstance(f, MethodType) and isinstance(g, MethodType) and f.__self__ is g.__self__):
+        return
+    if prob.noise_type != "diagonal" or not (u0.is_cpu and hasattr(f.__self__, "__dict__")) or functorch.transforming():
+        return
+    solves, key = noted(f, _SOLVES) or _Solves(), _key(f, g, u0, asked)
+    note(f, _SOLVES, solves)
+    solves.tries[key] += 1
+    if solves.tries[key] > _TRIES:
+        return
+    equation = prepare(prob, None)
+    parts = [x for x in (equation.drift, equation.diffusion) if x is not None]
+    reads = _reads(f, g, u0, equation.captured, parts)
+    if reads is None:
+        return
+    drift, diffusion = (_part(x, None) for x in parts)
+    equation = replace(equation, drift=drift, diffusion=diffusion)
+    request = request_maker(prob, equation, alg, options, stepping(alg, options), ts, 1)
+    solves.by.pop(key, None)
+    solves.by[key] = Settled(reads, equation.captured, functools.partial(request, made={}), (len(ts), *u0.shape))
+    if len(solves.by) > _MOST:
+        del solves.by[next(iter(solves.by))]
+
+
+def _part(part: RequestPart, f: Callable | None) -> RequestPart:
+    """The part with the program of this function."""
+    return part._replace(program=part.program.of(f))
+
+
+def _key(f: Any, g: Any, u0: torch.Tensor, asked: Hashable) -> Hashable:
+    single = u0.dtype is torch.float32 and config.single_precision
+    return f.__func__, getattr(g, "__func__", None), u0.shape, u0.dtype, single, asked
+
+
+def _reads(
+    f: MethodType, g: MethodType, u0: torch.Tensor, captured: list[torch.Tensor], parts: Sequence[RequestPart]
+) -> Reads | None:
+    """All that drift and diffusion read, if both are compiled and that can be told."""
+    compiled = all(isinstance(part.rhs, CompiledRHS) for part in parts)
+    if not compiled or any(x.is_complex() or not x.is_cpu for x in captured):
+        return None
+    constants = [x for part in parts for x in part.program.constants]
+    return Reads.of(f, (u0,), captured, constants, beside=(g,))
