@@ -191,9 +191,11 @@ def _sdeint(sde: Any, y0: torch.Tensor, ts: Any, asked: dict[str, Any], engine: 
 
 def _settles(sde: Any, times: torch.Tensor, asked: dict[str, Any], engine: str | None) -> Hashable | None:
     """What is asked of a solve besides drift, diffusion, state and seed, or None where it is not to be kept."""
-    if asked["bm"] is not None or asked["logqp"] or asked["names"] or asked["options"] or times.requires_grad:
+    method = asked["method"]
+    other = asked["bm"] is not None or asked["logqp"] or asked["names"] or asked["options"] or times.requires_grad
+    if other or (isinstance(method, Algorithm) and not method.package):
         return None
-    steps = (asked[name] for name in ("method", "dt", "adaptive", "rtol", "atol"))
+    steps = (method, *(asked[name] for name in ("dt", "adaptive", "rtol", "atol")))
     return sde.noise_type, sde.sde_type, to_numpy(times).tobytes(), engine or select.engine_name(), *steps
 
 

@@ -7,7 +7,6 @@ longer to be understood than to be done.
 from __future__ import annotations
 
 import functools
-from collections import Counter
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field, replace
 from types import MethodType
@@ -26,12 +25,13 @@ from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.notes import note, noted
 from pysciml.rhs.parameters import all_finite, to_numpy
 from pysciml.rhs.reads import Reads
+from pysciml.rhs.trace import recording_of
 from pysciml.stochastic.equation import prepare
 from pysciml.stochastic.paths import Call, SolvePaths
 from pysciml.stochastic.solve import Options, request_maker, stepping
 
 _MOST = 8  # solves of one drift, for batches of different sizes
-_TRIES = 3  # how often what is read is looked for: what changes each time is not worth it
+_LOOKS = 4  # how often what is read is looked for in vain: where something is another each time, it is not worth it
 
 
 class _Reason:
@@ -74,10 +74,10 @@ class Settled:
 
 @dataclass(eq=False)
 class _Solves:
-    """Those of one drift, by what was asked, and how often each was looked at."""
+    """Those of one drift, by what was asked, and how often it may still be looked for what else is read."""
 
     by: dict[Hashable, Settled] = field(default_factory=dict)
-    tries: Counter[Hashable] = field(default_factory=Counter)
+    looks: int = _LOOKS
 
 
 def again(f: Callable, g: Callable, u0: torch.Tensor, asked: Hashable, seed: int | None) -> torch.Tensor | None:
@@ -85,9 +85,12 @@ def again(f: Callable, g: Callable, u0: torch.Tensor, asked: Hashable, seed: int
     if not (isinstance(f, MethodType) and u0.is_cpu) or functorch.transforming() or torch.is_inference_mode_enabled():
         return None
     solves: _Solves | None = noted(f, _SOLVES)
-    known = None if solves is None else solves.by.get(_key(f, g, u0, asked))
+    if solves is None:
+        return None
+    known = solves.by.get(_key(f, g, u0, asked))
     if known is None or not known.reads.unchanged(f) or not all_finite(to_numpy(u0).ravel()):
         return None
+    solves.looks = min(solves.looks + 1, _LOOKS)
     return known.solve(f, g, u0, seed)
 
 
@@ -103,11 +106,13 @@ def keep(prob: SDEProblem, alg: Algorithm, options: Options, ts: torch.Tensor, a
         return
     if prob.noise_type != "diagonal" or not (u0.is_cpu and hasattr(f.__self__, "__dict__")) or functorch.transforming():
         return
-    solves, key = noted(f, _SOLVES) or _Solves(), _key(f, g, u0, asked)
-    note(f, _SOLVES, solves)
-    solves.tries[key] += 1
-    if solves.tries[key] > _TRIES:
+    if any(recording_of(h, prob.inputs) is None for h in (f, g)):  # called back, or not to be told by its looks
         return
+    solves = noted(f, _SOLVES) or _Solves()
+    note(f, _SOLVES, solves)
+    if not solves.looks:
+        return
+    solves.looks -= 1
     equation = prepare(prob, None)
     parts = [x for x in (equation.drift, equation.diffusion) if x is not None]
     reads = _reads(f, g, u0, equation.captured, parts)
@@ -116,6 +121,7 @@ def keep(prob: SDEProblem, alg: Algorithm, options: Options, ts: torch.Tensor, a
     drift, diffusion = (_part(x, None) for x in parts)
     equation = replace(equation, drift=drift, diffusion=diffusion)
     request = request_maker(prob, equation, alg, options, stepping(alg, options), ts, 1)
+    key = _key(f, g, u0, asked)
     solves.by.pop(key, None)
     solves.by[key] = Settled(reads, equation.captured, functools.partial(request, made={}), (len(ts), *u0.shape))
     if len(solves.by) > _MOST:

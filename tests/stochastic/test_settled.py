@@ -195,10 +195,38 @@ def test_what_changes_each_time_is_not_looked_for_for_ever(net, monkeypatch):
     tries = []
     look = settled._reads
     monkeypatch.setattr(settled, "_reads", lambda *args: tries.append(1) or look(*args))
-    for i in range(6):
+    for i in range(9):
         net.scale = 0.1 * i
         solve(net)
-    assert len(tries) == 2  # the third, with that of the fixture
+    assert len(tries) == settled._LOOKS - 1  # and that of the fixture
+
+
+def test_times_that_are_others_each_time_are_not_looked_at_for_ever(net, monkeypatch):
+    tries = []
+    look = settled._reads
+    monkeypatch.setattr(settled, "_reads", lambda *args: tries.append(1) or look(*args))
+    for i in range(9):
+        solve(net, ts=TIMES * (0.9 - 0.01 * i))
+    assert len(tries) == settled._LOOKS - 1
+
+
+def test_a_drift_that_is_called_back_is_not_kept(kept):
+    class Branch(Net):
+        def f(self, t, y):
+            return -y if y.sum().item() > 0 else self.drift(y)
+
+    net = Branch()
+    for _ in range(2):
+        with pytest.warns(ps.PySciMLWarning, match="cannot be compiled") as told:
+            solve(net)
+        assert len(told) == 1
+    assert not kept
+
+
+def test_a_method_of_torchsde_after_one_of_julia(net):
+    method = ps.TorchSDE("euler", {})
+    found = ps.sdeint(net, start(), TIMES, method=method, dt=0.05, engine="embedded")
+    assert found.shape == (5, 3, 2)
 
 
 def test_models_are_freed_at_once():
