@@ -45,7 +45,9 @@ def prepare(prob: SDEProblem, route: str | None) -> Equation:
         TraceError: route="compiled", and one of them cannot be.
     """
     f = SimpleNamespace(f=prob.f, u0=prob.u0, tspan=prob.tspan, p=prob.p)
-    g = _diffusion(prob)
+    g = SimpleNamespace(f=square(prob), u0=prob.u0, tspan=prob.tspan, p=prob.p)
+    if prob.noise_type != "diagonal":
+        g.u0 = _beside(prob.inputs.u[0], g.f.n)
     unless = "drift or diffusion cannot be compiled, so Python is"
     prepared = prepare_together([f, g], route, unless, stacklevel=6)
     captured = captured_by_any(prepared)
@@ -53,17 +55,16 @@ def prepare(prob: SDEProblem, route: str | None) -> Equation:
     return Equation(drift, diffusion, captured, prob.blocks, _is_additive(diffusion.rhs, diffusion.program))
 
 
-def _diffusion(prob: SDEProblem) -> SimpleNamespace:
-    """What there is to prepare of g: g itself, or, where it has more results than u has states, in a square."""
+def square(prob: SDEProblem) -> Any:
+    """g, or, where it has more results than u has states, g as a function of as many numbers as it has results."""
     if prob.noise_type == "diagonal":
-        return SimpleNamespace(f=prob.g, u0=prob.u0, tspan=prob.tspan, p=prob.p)
+        return prob.g
     layout, (count, rows, columns) = prob.inputs.u_layout, prob.blocks
 
     def values(t: torch.Tensor, x: torch.Tensor, *p: Any) -> torch.Tensor:
         return prob.diffusion(t, layout.unflatten(x), *p)
 
-    padded = Padded(values, layout.size, count * rows * columns, of=(prob.g,))
-    return SimpleNamespace(f=padded, u0=_beside(prob.inputs.u[0], padded.n), tspan=prob.tspan, p=prob.p)
+    return Padded(values, layout.size, count * rows * columns, of=(prob.g,))
 
 
 def _beside(u: torch.Tensor, n: int) -> torch.Tensor:

@@ -7,10 +7,10 @@ longer to be understood than to be done.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
 from types import MethodType
-from typing import Any
+from typing import Any, cast
 
 import torch
 
@@ -19,14 +19,13 @@ from pysciml.config import config
 from pysciml.control import path_seeds, seed_of
 from pysciml.engines.base import RequestPart
 from pysciml.engines.stochastic import PathsRequest
+from pysciml.errors import TraceError
 from pysciml.problems import SDEProblem
 from pysciml.rhs import functorch
-from pysciml.rhs.base import CompiledRHS
 from pysciml.rhs.notes import note, noted
 from pysciml.rhs.parameters import all_finite, to_numpy
 from pysciml.rhs.reads import Reads
-from pysciml.rhs.trace import recording_of
-from pysciml.stochastic.equation import prepare
+from pysciml.stochastic.equation import Equation, prepare, square
 from pysciml.stochastic.paths import Call, SolvePaths
 from pysciml.stochastic.solve import Options, request_maker, stepping
 
@@ -50,20 +49,22 @@ class Settled:
     Attributes:
         reads: all that both read. leaves: the tensors that both use. shape: of the states, time first.
         request: makes a PathsRequest of u0, p and seeds, in which the engine keeps what it has `made` of the equation,
-            once for solves and once for gradients.
+            once for solves and once for gradients. problem: makes the problem of a drift, a diffusion and a start.
     """
 
     reads: Reads
     leaves: list[torch.Tensor]
-    request: functools.partial[PathsRequest]
     shape: tuple[int, ...]
+    request: functools.partial[PathsRequest]
+    problem: Callable[..., SDEProblem]
 
     def solve(self, f: Callable, g: Callable, u0: torch.Tensor, seed: int | None) -> torch.Tensor:
         """The saved states. Raises `SolveError` as `solve` does."""
         given = self.request.keywords
         parts = {}
         if len(given["made"]) < 2:  # the engine may still have graphs to trace
-            parts = {"drift": _part(given["drift"], f), "diffusion": _part(given["diffusion"], g)}
+            diffusion = square(self.problem(f=f, g=g, u0=u0))
+            parts = {"drift": _part(given["drift"], f), "diffusion": _part(given["diffusion"], diffusion)}
         make = functools.partial(self.request, seeds=path_seeds(seed_of(seed), 1), **parts)
         call = Call(make, given["ts"], 0)
         u = SolvePaths.apply(call, u0.reshape(1, -1).double(), *self.leaves)
@@ -98,34 +99,49 @@ def keep(prob: SDEProblem, alg: Algorithm, options: Options, ts: torch.Tensor, a
     """Notes a solve that has been done in Julia, if nothing that was settled can change until the same is asked again.
 
     Args:
-        prob: its state is one tensor. ts: the times to save at. asked: all that was asked of the solve but functions,
-            state and seed.
+        prob: its state is one tensor, and it has no p. ts: the times to save at. asked: all that was asked of the solve
+            but functions, state and seed.
     """
     f, g, u0 = prob.f, prob.g, prob.u0
     if not (isinstance(f, MethodType) and isinstance(g, MethodType) and f.__self__ is g.__self__):
         return
-    if prob.noise_type != "diagonal" or not (u0.is_cpu and hasattr(f.__self__, "__dict__")) or functorch.transforming():
-        return
-    if any(recording_of(h, prob.inputs) is None for h in (f, g)):  # called back, or not to be told by its looks
+    if not (u0.is_cpu and hasattr(f.__self__, "__dict__")) or functorch.transforming():
         return
     solves = noted(f, _SOLVES) or _Solves()
     note(f, _SOLVES, solves)
     if not solves.looks:
         return
     solves.looks -= 1
-    equation = prepare(prob, None)
-    parts = [x for x in (equation.drift, equation.diffusion) if x is not None]
-    reads = _reads(f, g, u0, equation.captured, parts)
-    if reads is None:
+    found = _found(prob)
+    if found is None:
         return
-    drift, diffusion = (_part(x, None) for x in parts)
-    equation = replace(equation, drift=drift, diffusion=diffusion)
+    equation, reads = found
     request = request_maker(prob, equation, alg, options, stepping(alg, options), ts, 1)
+    problem = functools.partial(
+        SDEProblem, tspan=prob.tspan, noise_type=prob.noise_type, interpretation=prob.interpretation
+    )
     key = _key(f, g, u0, asked)
     solves.by.pop(key, None)
-    solves.by[key] = Settled(reads, equation.captured, functools.partial(request, made={}), (len(ts), *u0.shape))
+    solves.by[key] = Settled(
+        reads, equation.captured, (len(ts), *u0.shape), functools.partial(request, made={}), problem
+    )
     if len(solves.by) > _MOST:
         del solves.by[next(iter(solves.by))]
+
+
+def _found(prob: SDEProblem) -> tuple[Equation, Reads] | None:
+    """The equation, whose programs are without their functions, and all that these read, if both can be told."""
+    try:
+        equation = prepare(prob, "compiled")
+    except TraceError:  # it was called back
+        return None
+    parts = [x for x in (equation.drift, equation.diffusion) if x is not None]
+    if any(x.is_complex() or not x.is_cpu for x in equation.captured):
+        return None
+    constants = [x for part in parts for x in part.program.constants]
+    reads = Reads.of(prob.f, (prob.u0,), equation.captured, constants, beside=(cast("MethodType", prob.g),))
+    drift, diffusion = (_part(x, None) for x in parts)
+    return None if reads is None else (replace(equation, drift=drift, diffusion=diffusion), reads)
 
 
 def _part(part: RequestPart, f: Callable | None) -> RequestPart:
@@ -136,14 +152,3 @@ def _part(part: RequestPart, f: Callable | None) -> RequestPart:
 def _key(f: Any, g: Any, u0: torch.Tensor, asked: Hashable) -> Hashable:
     single = u0.dtype is torch.float32 and config.single_precision
     return f.__func__, getattr(g, "__func__", None), u0.shape, u0.dtype, single, asked
-
-
-def _reads(
-    f: MethodType, g: MethodType, u0: torch.Tensor, captured: list[torch.Tensor], parts: Sequence[RequestPart]
-) -> Reads | None:
-    """All that drift and diffusion read, if both are compiled and that can be told."""
-    compiled = all(isinstance(part.rhs, CompiledRHS) for part in parts)
-    if not compiled or any(x.is_complex() or not x.is_cpu for x in captured):
-        return None
-    constants = [x for part in parts for x in part.program.constants]
-    return Reads.of(f, (u0,), captured, constants, beside=(g,))

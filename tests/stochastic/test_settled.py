@@ -193,8 +193,8 @@ def test_functions_of_two_objects_are_not_kept(kept):
 
 def test_what_changes_each_time_is_not_looked_for_for_ever(net, monkeypatch):
     tries = []
-    look = settled._reads
-    monkeypatch.setattr(settled, "_reads", lambda *args: tries.append(1) or look(*args))
+    look = settled._found
+    monkeypatch.setattr(settled, "_found", lambda prob: tries.append(1) or look(prob))
     for i in range(9):
         net.scale = 0.1 * i
         solve(net)
@@ -203,8 +203,8 @@ def test_what_changes_each_time_is_not_looked_for_for_ever(net, monkeypatch):
 
 def test_times_that_are_others_each_time_are_not_looked_at_for_ever(net, monkeypatch):
     tries = []
-    look = settled._reads
-    monkeypatch.setattr(settled, "_reads", lambda *args: tries.append(1) or look(*args))
+    look = settled._found
+    monkeypatch.setattr(settled, "_found", lambda prob: tries.append(1) or look(prob))
     for i in range(9):
         solve(net, ts=TIMES * (0.9 - 0.01 * i))
     assert len(tries) == settled._LOOKS - 1
@@ -253,3 +253,23 @@ def test_it_is_called_from_compiled_code(net):
     with torch.no_grad():
         assert torch.equal(compiled(start()), 2 * solve(net))
         assert torch.equal(compiled(2 * start()), 2 * solve(net, 2 * start()))
+
+
+class General(Net):
+    """Two Brownian motions for each entry of the batch."""
+
+    noise_type = "general"
+
+    def g(self, t, y):
+        return self.scale * torch.stack([self.spread * y, torch.ones_like(y)], dim=-1)
+
+
+def test_general_noise_goes_the_short_way_too(kept):
+    net, other = General(), General()
+    solve(net)
+    assert torch.equal(solve(net), solve(other))
+    assert len(kept) == 1
+    found, truth = gradient(net), gradient(General())
+    assert len(kept) == 2
+    for a, b in zip(found, truth, strict=True):
+        assert torch.equal(a, b)
