@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from operator import index
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ def path_seeds(seed: int, count: int) -> np.ndarray:
     >>> [hex(x) for x in path_seeds(1234567, 2).tolist()]
     ['0x599ed017fb08fc85', '0x2c73f08458540fa5']
     """
+    seed = index(seed)  # of numpy's integers, too
     if count == 1:  # numpy takes several times as long for one number
         return np.array([max(_mixed((seed + _GOLDEN) & _64_BITS), 1)], np.uint64)
     states = np.arange(1, count + 1, dtype=np.uint64) * np.uint64(_GOLDEN) + np.uint64(seed & _64_BITS)

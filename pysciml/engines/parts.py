@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Sequence
 from itertools import accumulate
 from typing import Any
@@ -23,8 +24,8 @@ def with_places(
 ) -> tuple[RequestPart, ...]:
     """Each (program, right-hand side), with the places of its parameters among the leaves of p and `captured`."""
     first = prepared[0][1]
-    key = [(rhs, [id(x) for x in program.captured]) for program, rhs in prepared]
-    # In a training loop they are the same each time.
+    # In a training loop they are the same each time. Of which sizes tensors are, right-hand sides tell.
+    key = [(weakref.ref(rhs), [id(x) for x in program.captured]) for program, rhs in prepared]
     if _PLACES not in first.lowered or first.lowered[_PLACES][0] != key:
         first.lowered[_PLACES] = key, _places(prepared, p, captured)
     places = first.lowered[_PLACES][1]
