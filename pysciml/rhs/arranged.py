@@ -14,7 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pysciml.rhs.graph import BINARY, UNARY, Builder, Node
+from pysciml.rhs.graph import ELEMENTWISE, Builder, Graph, Node, base
 from pysciml.rhs.julia_boxes import strides_of
 
 # Sums of at most this many products are written out.
@@ -22,11 +22,11 @@ _SHORT = 4
 # Weights of at most this many columns, read by at least so many rows, are copied.
 _NARROW, _MANY = 4, 8
 _MOST = 4096  # numbers that are copied
-_ELEMENTWISE = {*UNARY, *BINARY, "where"}
 
 
-def arranged(output: Node, nodes: Sequence[Node]) -> Node:
-    """The same computation. Args: nodes: all that `output` needs, arguments first."""
+def arranged(output: Node) -> Node:
+    """The same computation."""
+    nodes = Graph({}, output).nodes
     readers = _readers(nodes)
     builder, new = Builder(), dict[Node, Node]()
     for node in nodes:
@@ -48,18 +48,16 @@ def _readers(nodes: Sequence[Node]) -> dict[Node, list[bool]]:
     found: dict[Node, list[bool]] = {node: [] for node in nodes}
     for node in reversed(nodes):  # a reshape is read as its readers read it
         for arg in node.args:
-            found[arg] += found[node] if node.op == "reshape" else [node.op in _ELEMENTWISE and node.size == arg.size]
+            found[arg] += found[node] if node.op == "reshape" else [node.op in ELEMENTWISE and node.size == arg.size]
     return found
 
 
 def _side_by_side(x: Node) -> Node:
     """A matrix, or a copy of it, whose numbers lie side by side in its rows."""
-    base = x
-    while base.op == "reshape":
-        base = base.args[0]
-    if base.op != "gather" or x.size > _MOST or x.shape[-1] == 1:
+    node = base(x)
+    if node.op != "gather" or x.size > _MOST or x.shape[-1] == 1:
         return x
-    strides = strides_of(base.data.reshape(x.shape))
+    strides = strides_of(node.data.reshape(x.shape))
     return x if strides is not None and strides.steps[-1] == 1 else Node("copied", (x,), x.shape)
 
 

@@ -44,6 +44,8 @@ BINARY: dict[str, Callable] = {
     "and": lambda a, b: ((a != 0) & (b != 0)).to(a.dtype), "or": lambda a, b: ((a != 0) | (b != 0)).to(a.dtype),
 }  # fmt: skip
 
+ELEMENTWISE = frozenset({*UNARY, *BINARY, "where"})
+
 REDUCTIONS: dict[str, Callable] = {
     "sum": lambda x: x.sum(1), "amax": lambda x: x.amax(1), "amin": lambda x: x.amin(1),
     "prod": lambda x: x.prod(1), "cumsum": lambda x: x.cumsum(1),
@@ -102,6 +104,13 @@ class Graph:
         head = ", ".join(f"{name}{list(node.shape)}" for name, node in self.inputs.items())
         lines = [f"  {names[n]} = {_describe(n, names)} {list(n.shape)}\n" for n in steps]
         return f"graph({head}):\n{''.join(lines)}  return {names[self.output]}"
+
+
+def base(node: Node) -> Node:
+    """The node that holds these numbers, under whatever shape."""
+    while node.op == "reshape":
+        node = node.args[0]
+    return node
 
 
 def _in_order(output: Node) -> tuple[Node, ...]:
@@ -282,8 +291,7 @@ def _flatten_gathers(xs: tuple[Node, ...], flat: np.ndarray) -> tuple[tuple[Node
     operands: list[Node] = []
     offset = 0
     for x in xs:
-        while x.op == "reshape":
-            x = x.args[0]
+        x = base(x)
         inner, index = (x.args, x.data) if x.op == "gather" else ((x,), np.arange(x.size))
         if _is_zero(x):
             index = np.full(x.size, -1)

@@ -21,12 +21,12 @@ import numpy as np
 
 from pysciml.rhs import julia_text as text
 from pysciml.rhs.arranged import arranged
-from pysciml.rhs.graph import BINARY, REDUCTIONS, UNARY, Builder, Graph, Node
+from pysciml.rhs.graph import ELEMENTWISE, REDUCTIONS, Builder, Graph, Node, base
 from pysciml.rhs.julia_boxes import Strides, Which, cut, merge, owners, runs, strides_of
 from pysciml.rhs.julia_matmul import Operand, matmul
 from pysciml.rhs.julia_text import Place, at
 
-_ELEMENTWISE = {*UNARY, *BINARY, "where", "muladd", "copied"}
+_ELEMENTWISE = {*ELEMENTWISE, "muladd", "copied"}
 # At most this many numbers are written one by one, in local variables, and not as a loop.
 _SMALL = 4
 # So many rows are added up in one pass over their sums.
@@ -71,13 +71,7 @@ def kernel(graph: Graph, kind: str = "f") -> Kernel:
     if kind == "jac":
         builder, n = Builder(), graph.inputs["u"].size
         output = builder.view(builder.reshape(output, (n, n)), lambda index: index.T)
-    return _Writer(arranged(output, Graph({}, output).nodes)).kernel()
-
-
-def _base(node: Node) -> Node:
-    while node.op == "reshape":
-        node = node.args[0]
-    return node
+    return _Writer(arranged(output)).kernel()
 
 
 class _Plan:
@@ -95,7 +89,7 @@ class _Plan:
         self.users: dict[Node, list[Node]] = {node: [] for node in self.nodes}
         for node in self.nodes:
             for arg in node.args:
-                self.users[_base(arg)].append(node)
+                self.users[base(arg)].append(node)
         self.sent = dict(self._parts(output, 0))
         self.stored = self._choose()
 
@@ -106,7 +100,7 @@ class _Plan:
         found = runs(node.data, [a.size for a in node.args])
         seen = Counter(run.operand for run in found)
         for run in found if len(found) <= _MOST_PARTS else ():
-            part = _base(node.args[run.operand]) if run.whole else None
+            part = base(node.args[run.operand]) if run.whole else None
             if part is not None and seen[run.operand] == 1 and part.op not in ("input", "constant"):
                 yield from self._parts(part, start + run.first)
 
@@ -156,7 +150,7 @@ class _Writer:
     """Turns one graph to lines of code."""
 
     def __init__(self, output: Node):
-        self.output = _base(output)
+        self.output = base(output)
         self.plan = _Plan(self.output)
         self.lines: list[str] = []
         self.places: dict[Node, Place] = {}
@@ -193,7 +187,7 @@ class _Writer:
 
     def _memory(self, node: Node) -> Place:
         """Where a node lies in memory; it is computed now if it was not before."""
-        node = _base(node)
+        node = base(node)
         if node not in self.places:
             if node in self.plan.sent:
                 place = Place("out", self.plan.sent[node])
@@ -221,7 +215,7 @@ class _Writer:
 
     def _operand(self, operand: Node) -> Operand:
         """An operand of a product: a view of memory by its strides, or memory of its own."""
-        node = _base(operand)
+        node = base(operand)
         if node.op == "gather" and node not in self.places and len(node.args) == 1:
             strides = strides_of(node.data.reshape(operand.shape))
             if strides is not None:
@@ -253,7 +247,7 @@ class _Writer:
                 self._loop(node, place.moved(run.first), np.arange(run.first, run.first + run.count))
 
     def _is_sent(self, part: Node, place: Place) -> bool:
-        return self.places.get(_base(part)) == place
+        return self.places.get(base(part)) == place
 
     def _loop(self, node: Node, place: Place, index: np.ndarray) -> None:
         """Stores elements `index` of a node, one after another from `place` on."""
@@ -287,13 +281,13 @@ class _Writer:
             x = stack.pop()
             if x.size == size:
                 found.add(tuple(n for n in x.shape if n > 1) or (1,))
-            if _base(x) is node or (_base(x) not in self.places and _base(x).op in ("gather", *_ELEMENTWISE)):
+            if base(x) is node or (base(x) not in self.places and base(x).op in ("gather", *_ELEMENTWISE)):
                 stack.extend(x.args)
         return found
 
     def _walks(self, node: Node, index: np.ndarray, mask: np.ndarray, root: bool = True) -> Iterator[np.ndarray]:
         """The arrays of indices at which memory is read, and which operand of a gather it is; 0 where none is."""
-        node = _base(node)
+        node = base(node)
         if node.size == 1 or (node in self.places and not root):
             yield np.where(mask, index if node.size > 1 else 0, 0)
         elif node.op == "gather":
@@ -304,7 +298,7 @@ class _Writer:
                 if here.any():
                     yield from self._walks(arg, np.where(here, local, 0), here, False)
         elif node.op in _ELEMENTWISE:
-            for arg in dict.fromkeys(map(_base, node.args)):
+            for arg in dict.fromkeys(map(base, node.args)):
                 yield from self._walks(arg, index, mask, False)
         else:
             yield np.where(mask, index, 0)
@@ -337,7 +331,7 @@ class _Writer:
 
     def _materialize(self, node: Node) -> None:
         """Computes the gathers beneath a node that no table alone can read."""
-        for arg in map(_base, node.args):
+        for arg in map(base, node.args):
             if arg in self.places or arg.size == 1:
                 continue
             if arg.op == "gather":
@@ -360,7 +354,7 @@ class _Writer:
 
     def _value(self, node: Node, index: np.ndarray, body: _Body) -> str:
         """The expression of elements `index` (an array over the loops' domain) of a node."""
-        node = _base(node)
+        node = base(node)
         first = int(index.flat[0])
         if node.size == 1 or (index == first).all():
             return self._element(node, 0 if node.size == 1 else first, body)
@@ -391,7 +385,7 @@ class _Writer:
 
     def _element(self, node: Node, element: int, body: _Body | None) -> str:
         """The expression of one element, which needs no loop variable; computed ahead of the loop that reads it."""
-        node = _base(node)
+        node = base(node)
         if (node, element) in self.names:
             return self.names[node, element]
         if node in self.places or (node.op not in _ELEMENTWISE and node.op != "gather"):
@@ -418,7 +412,7 @@ class _Writer:
         (operand,), (m, r) = node.args, node.args[0].shape
         index = np.arange(m * r).reshape(m, r)
         walks = list(self._walks(operand, index, np.ones((m, r), bool), False))
-        if (_base(operand).op in _ELEMENTWISE and _base(operand) in self.plan.stored) or any(
+        if (base(operand).op in _ELEMENTWISE and base(operand) in self.plan.stored) or any(
             strides_of(walk - walk.min()) is None for walk in walks
         ):
             self._memory(operand)

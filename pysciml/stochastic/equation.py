@@ -45,9 +45,9 @@ def prepare(prob: SDEProblem, route: str | None) -> Equation:
         TraceError: route="compiled", and one of them cannot be.
     """
     f = SimpleNamespace(f=prob.f, u0=prob.u0, tspan=prob.tspan, p=prob.p)
-    g = SimpleNamespace(f=square(prob), u0=prob.u0, tspan=prob.tspan, p=prob.p)
-    if prob.noise_type != "diagonal":
-        g.u0 = _beside(prob.inputs.u[0], g.f.n)
+    whole = square(prob)
+    u = _beside(prob.inputs.u[0], whole.n) if isinstance(whole, Padded) else prob.u0
+    g = SimpleNamespace(f=whole, u0=u, tspan=prob.tspan, p=prob.p)
     unless = "drift or diffusion cannot be compiled, so Python is"
     prepared = prepare_together([f, g], route, unless, stacklevel=6)
     captured = captured_by_any(prepared)
