@@ -177,7 +177,7 @@ _FLOATING = torch.float32, torch.float64, torch.complex64, torch.complex128
 def _floating_leaf(x: Any, tree: Any, root: str, i: int) -> torch.Tensor:
     if isinstance(x, (float, complex, np.ndarray, np.floating, np.complexfloating)):
         x = torch.as_tensor(x)
-    if isinstance(x, torch.Tensor) and x.dtype in _FLOATING and _is_finite(values(x)):
+    if isinstance(x, torch.Tensor) and x.dtype in _FLOATING and is_finite(values(x)):
         return x
     name = leaf_names(tree, root)[i]
     if not isinstance(x, torch.Tensor):
@@ -191,7 +191,8 @@ def _floating_leaf(x: Any, tree: Any, root: str, i: int) -> torch.Tensor:
                             fix=f"look where {name} comes from: torch.isfinite({name})")  # fmt: skip
 
 
-def _is_finite(x: torch.Tensor) -> bool:
+def is_finite(x: torch.Tensor) -> bool:
+    """Whether no number of a tensor, in no wrapper of torch.func, is NaN or infinite."""
     if x.is_cpu and x.layout is torch.strided and not (x.is_complex() or active()):
         return all_finite(to_numpy(x).ravel())
     return bool(torch.isfinite(x).all())

@@ -22,8 +22,8 @@ from pysciml.engines.stochastic import PathsRequest
 from pysciml.errors import TraceError
 from pysciml.problems import SDEProblem
 from pysciml.rhs import functorch
-from pysciml.rhs.notes import note, noted
-from pysciml.rhs.parameters import all_finite, to_numpy
+from pysciml.rhs.notes import note, noted, owner_of
+from pysciml.rhs.parameters import is_finite
 from pysciml.rhs.reads import Reads
 from pysciml.stochastic.equation import Equation, prepare, square
 from pysciml.stochastic.paths import Call, SolvePaths
@@ -83,13 +83,13 @@ class _Solves:
 
 def again(f: Callable, g: Callable, u0: torch.Tensor, asked: Hashable, seed: int | None) -> torch.Tensor | None:
     """The saved states, if the same was solved before and both functions read what they read then; else None."""
-    if not (isinstance(f, MethodType) and u0.is_cpu) or functorch.transforming() or torch.is_inference_mode_enabled():
+    if not (_of_one(f, g) and u0.is_cpu) or functorch.transforming() or torch.is_inference_mode_enabled():
         return None
     solves: _Solves | None = noted(f, _SOLVES)
     if solves is None:
         return None
     known = solves.by.get(_key(f, g, u0, asked))
-    if known is None or not known.reads.unchanged(f) or not all_finite(to_numpy(u0).ravel()):
+    if known is None or not known.reads.unchanged(f) or not is_finite(u0.detach()):
         return None
     solves.looks = min(solves.looks + 1, _LOOKS)
     return known.solve(f, g, u0, seed)
@@ -103,9 +103,7 @@ def keep(prob: SDEProblem, alg: Algorithm, options: Options, ts: torch.Tensor, a
             but functions, state and seed.
     """
     f, g, u0 = prob.f, prob.g, prob.u0
-    if not (isinstance(f, MethodType) and isinstance(g, MethodType) and f.__self__ is g.__self__):
-        return
-    if not (u0.is_cpu and hasattr(f.__self__, "__dict__")) or functorch.transforming():
+    if not (_of_one(f, g) and u0.is_cpu and hasattr(owner_of(f), "__dict__")) or functorch.transforming():
         return
     solves = noted(f, _SOLVES) or _Solves()
     note(f, _SOLVES, solves)
@@ -144,6 +142,11 @@ def _found(prob: SDEProblem) -> tuple[Equation, Reads] | None:
     return None if reads is None else (replace(equation, drift=drift, diffusion=diffusion), reads)
 
 
+def _of_one(f: Callable, g: Callable) -> bool:
+    """Whether both are methods of one object, of which all that they read is asked."""
+    return isinstance(f, MethodType) and isinstance(g, MethodType) and f.__self__ is g.__self__
+
+
 def _part(part: RequestPart, f: Callable | None) -> RequestPart:
     """The part with the program of this function."""
     return part._replace(program=part.program.of(f))
@@ -151,4 +154,4 @@ def _part(part: RequestPart, f: Callable | None) -> RequestPart:
 
 def _key(f: Any, g: Any, u0: torch.Tensor, asked: Hashable) -> Hashable:
     single = u0.dtype is torch.float32 and config.single_precision
-    return f.__func__, getattr(g, "__func__", None), u0.shape, u0.dtype, single, asked
+    return f.__func__, g.__func__, u0.shape, u0.dtype, single, asked

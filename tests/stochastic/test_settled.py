@@ -191,6 +191,30 @@ def test_functions_of_two_objects_are_not_kept(kept):
     assert not kept
 
 
+class Plain:
+    """An equation that is no module, whose attributes only count where they are named."""
+
+    noise_type, sde_type = "diagonal", "ito"
+
+    def __init__(self, level: float):
+        self.level = level
+
+    def f(self, t, y):
+        return -y
+
+    def g(self, t, y):
+        return self.level * y
+
+
+def test_a_diffusion_lent_by_another_object_is_seen(kept):
+    sde, other = Plain(0.1), Plain(0.9)
+    solve(sde)
+    assert torch.equal(solve(sde), solve(Plain(0.1)))
+    assert len(kept) == 1
+    sde.g = other.g
+    assert torch.equal(solve(sde), solve(other))
+
+
 def test_what_changes_each_time_is_not_looked_for_for_ever(net, monkeypatch):
     tries = []
     look = settled._found
