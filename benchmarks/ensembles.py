@@ -2,7 +2,8 @@
 
 Each system has its own initial state and its own rho; t in [0, 2], the end saved, float64, tolerances 1e-6. The
 gradient is that of the mean square of the ends, in all initial states and in the three parameters that all share. Each
-contestant has a process of its own and two threads (but where it says one); a call may take 120 s and 12 GiB.
+contestant has a process of its own and two threads (but where it says one); a call may take 120 s and 12 GiB. The
+smallest number of systems is solved at other tolerances too: work against precision.
 """
 
 from __future__ import annotations
@@ -14,25 +15,45 @@ import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
-from statistics import median
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
 from benchmarks.apart import GIBIBYTES, SECONDS, apart, peak, say
-from benchmarks.race import Result
+from benchmarks.race import Result, at
 from benchmarks.report import Report
 from pysciml.engines.select import engine_name
 
 SIZES = (1_000, 10_000, 100_000)
 SPAN, TOL = 2.0, 1e-6
+TOLERANCES = (1e-4, 1e-5, TOL, 1e-7, 1e-8)  # of the smallest number of systems
+ERRORS = (1e-4, 1e-5, 1e-6, 1e-7)  # relative, of the median system, at which times are compared
 PART = 200  # of the loop's trajectories are solved; all cost the same
 WARM = 4.0  # seconds of warm calls, for one call at least and five at most
 ONCE = 20.0  # seconds from which a first call is the only one, and counts as a warm one
 D = torch.float64
 
+
+class Step(NamedTuple):
+    """One thing to be measured: "forward" or "gradient", of so many systems, at this tolerance."""
+
+    what: str
+    n: int
+    tol: float = TOL
+
+    @classmethod
+    def of(cls, text: str) -> Step:
+        what, n, tol = text.split(":")
+        return cls(what, int(n), float(tol))
+
+    def __str__(self) -> str:
+        return f"{self.what}:{self.n}:{self.tol}"
+
+
 Run = Callable[[], torch.Tensor]
+Found = dict[Step, dict[str, Any]]  # of a contestant: "result", "peak" and "errors"
+Build = Callable[[str, int, float], Run]
 OURS, LOOP = "pysciml Tsit5, DirectAdjoint, 2 threads", "SciPy RK45, a loop"
 
 
@@ -57,21 +78,21 @@ def members(n: int) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.tensor([0.0, 0.0, 15.0], dtype=D) + 20 * (draws[:, :3] - 0.5), 10 * draws[:, 3:] - 5
 
 
-# Contestants: each makes, of a number of systems, the function to be timed. One that torch differentiates is a function
-# (model, u0, p) -> ends.
+# Contestants: each makes, of a number of systems and a tolerance, the function to be timed. One that torch
+# differentiates is a function (model, u0, p, tolerance) -> ends.
 
 
-def in_torch(states: Callable[..., torch.Tensor], what: str, n: int) -> Run:
+def in_torch(states: Callable[..., torch.Tensor], what: str, n: int, tol: float) -> Run:
     model, (u0, p) = Lorenz(), members(n)
 
     def forward() -> torch.Tensor:
         with torch.no_grad():
-            return states(model, u0, p)
+            return states(model, u0, p, tol)
 
     def gradient() -> torch.Tensor:
         model.zero_grad()
         start = u0.clone().requires_grad_()
-        (states(model, start, p) ** 2).mean().backward()
+        (states(model, start, p, tol) ** 2).mean().backward()
         assert start.grad is not None
         assert model.k.grad is not None
         return torch.cat([start.grad.reshape(-1), model.k.grad])
@@ -82,10 +103,10 @@ def in_torch(states: Callable[..., torch.Tensor], what: str, n: int) -> Run:
 def by_pysciml(sensealg: str) -> Callable[..., torch.Tensor]:
     import pysciml as ps
 
-    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor, tol: float) -> torch.Tensor:
         prob = ps.ODEProblem(model, u0[0].detach(), (0.0, SPAN), p[0])
         sol = ps.solve_ensemble(ps.EnsembleProblem(prob, u0, p), ps.Tsit5(), executor="threads", engine="julia",
-                                saveat=[SPAN], reltol=TOL, abstol=TOL, progress="off",
+                                saveat=[SPAN], reltol=tol, abstol=tol, progress="off",
                                 sensealg=getattr(ps, sensealg)())  # fmt: skip
         return sol.u[:, -1]
 
@@ -98,7 +119,7 @@ def by_torchdiffeq(name: str) -> Callable[..., torch.Tensor]:
 
     solve, ts = getattr(torchdiffeq, name), torch.tensor([0.0, SPAN], dtype=D)
 
-    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor, tol: float) -> torch.Tensor:
         class Batch(torch.nn.Module):  # the adjoint finds its parameters
             def __init__(self) -> None:
                 super().__init__()
@@ -107,7 +128,7 @@ def by_torchdiffeq(name: str) -> Callable[..., torch.Tensor]:
             def forward(self, t: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
                 return self.model(t, u, p)
 
-        return solve(Batch(), u0, ts, rtol=TOL, atol=TOL, method="dopri5")[-1]
+        return solve(Batch(), u0, ts, rtol=tol, atol=tol, method="dopri5")[-1]
 
     return states
 
@@ -115,10 +136,10 @@ def by_torchdiffeq(name: str) -> Callable[..., torch.Tensor]:
 def by_torchode() -> Callable[..., torch.Tensor]:
     import torchode
 
-    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+    def states(model: Lorenz, u0: torch.Tensor, p: torch.Tensor, tol: float) -> torch.Tensor:
         term = torchode.ODETerm(lambda t, u, p: model(t, u, p), with_args=True)
         method = torchode.Tsit5(term=term)
-        control = torchode.IntegralController(atol=TOL, rtol=TOL, term=term)
+        control = torchode.IntegralController(atol=tol, rtol=tol, term=term)
         solver = torchode.AutoDiffAdjoint(method, control).to(D)
         times = torch.zeros(len(u0), dtype=D), torch.full((len(u0),), SPAN, dtype=D)
         return solver.solve(torchode.InitialValueProblem(u0, *times, times[1][:, None]), args=p).ys[:, -1]
@@ -126,7 +147,7 @@ def by_torchode() -> Callable[..., torch.Tensor]:
     return states
 
 
-def by_diffrax(what: str, n: int, devices: int = 1) -> Run:
+def by_diffrax(what: str, n: int, tol: float, devices: int = 1) -> Run:
     """vmap of one solve, compiled; on more devices an equal part on each."""
     import diffrax
     import jax
@@ -143,7 +164,7 @@ def by_diffrax(what: str, n: int, devices: int = 1) -> Run:
     def end(u0, p, k):
         return diffrax.diffeqsolve(
             diffrax.ODETerm(f), diffrax.Tsit5(), 0.0, SPAN, None, u0, (k, p), saveat=diffrax.SaveAt(t1=True),
-            stepsize_controller=diffrax.PIDController(rtol=TOL, atol=TOL), max_steps=512,
+            stepsize_controller=diffrax.PIDController(rtol=tol, atol=tol), max_steps=512,
         ).ys[-1]  # fmt: skip
 
     ends = jax.vmap(end, in_axes=(0, 0, None))
@@ -164,7 +185,7 @@ def by_diffrax(what: str, n: int, devices: int = 1) -> Run:
     return run
 
 
-def by_scipy(what: str, n: int) -> Run:
+def by_scipy(what: str, n: int, tol: float) -> Run:
     """A loop over `PART` systems."""
     from scipy.integrate import solve_ivp
 
@@ -179,20 +200,20 @@ def by_scipy(what: str, n: int) -> Run:
     u0, p = (x.numpy() for x in members(PART))
 
     def run() -> torch.Tensor:
-        ends = [solve_ivp(f, (0.0, SPAN), u, args=(q,), t_eval=[SPAN], rtol=TOL, atol=TOL).y[:, -1]
+        ends = [solve_ivp(f, (0.0, SPAN), u, args=(q,), t_eval=[SPAN], rtol=tol, atol=tol).y[:, -1]
                 for u, (q,) in zip(u0, p, strict=True)]  # fmt: skip
         return torch.tensor(np.array(ends))
 
     return run
 
 
-def of(make: Callable[..., Callable[..., torch.Tensor]], *args: str) -> Callable[[str, int], Run]:
-    return lambda what, n: in_torch(make(*args), what, n)
+def of(make: Callable[..., Callable[..., torch.Tensor]], *args: str) -> Build:
+    return lambda what, n, tol: in_torch(make(*args), what, n, tol)
 
 
 _JULIA = {"PYTHON_JULIACALL_THREADS": "2"}
 _XLA = "--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads=2"
-CONTESTANTS: dict[str, tuple[Callable[[str, int], Run], dict[str, str]]] = {
+CONTESTANTS: dict[str, tuple[Build, dict[str, str]]] = {
     OURS: (of(by_pysciml, "DirectAdjoint"), _JULIA),
     "pysciml Tsit5, DirectAdjoint, 1 thread": (of(by_pysciml, "DirectAdjoint"), {"PYTHON_JULIACALL_THREADS": "1"}),
     "pysciml Tsit5, GaussAdjoint, 2 threads": (of(by_pysciml, "GaussAdjoint"), _JULIA),
@@ -212,18 +233,17 @@ CONTESTANTS: dict[str, tuple[Callable[[str, int], Run], dict[str, str]]] = {
 
 
 def alone(name: str, folder: str, *steps: str) -> None:
-    """Runs the steps, "forward:1000", of a contestant; says each time, and leaves what came out in the folder."""
+    """Runs the steps, "forward:1000:1e-06", of a contestant; says each time, and leaves what came out in the folder."""
     if name == "truth":
         return truth(Path(folder))
     torch.set_num_threads(2)
     make, _ = CONTESTANTS[name]
     for step in steps:
-        what, n = step.split(":")
         start = time.perf_counter()
-        run = make(what, int(n))
+        run = make(*Step.of(step))
         value = run()
         first = time.perf_counter() - start
-        np.save(Path(folder) / f"{step.replace(':', '_')}.npy", value.numpy())
+        np.save(Path(folder) / file_of(step), value.numpy())
         say(step=step, first=first)
         times: list[float] = []
         if first > ONCE:
@@ -236,6 +256,10 @@ def alone(name: str, folder: str, *steps: str) -> None:
             say(step=step, time=times[-1])
         say(step=step, peak=peak())
     return None
+
+
+def file_of(step: str) -> str:
+    return f"{step.replace(':', '_')}.npy"
 
 
 def truth(folder: Path) -> None:
@@ -308,17 +332,17 @@ class Errors:
         return float(np.median(each)), float(each.max()), shared
 
 
-def measured(name: str, folder: Path, steps: list[str]) -> dict[str, dict[str, Any]]:
+def measured(name: str, folder: Path, steps: list[Step]) -> Found:
     """Of each step its Result and the most memory so far. A step that hits a limit ends the process; the next has
     another.
     """
-    found: dict[str, dict[str, Any]] = {step: {"result": Result(), "peak": float("nan")} for step in steps}
+    found: Found = {step: {"result": Result(), "peak": float("nan")} for step in steps}
     left = list(steps)
     while left:
-        said = apart("benchmarks.ensembles", name, str(folder), *left, env=CONTESTANTS[name][1])
+        said = apart("benchmarks.ensembles", name, str(folder), *map(str, left), env=CONTESTANTS[name][1])
         done = []
         for line in said.lines:
-            step = line["step"]
+            step = Step.of(line["step"])
             result = found[step]["result"]
             result.first = line.get("first", result.first)
             result.times += [line["time"]] if "time" in line else []
@@ -327,15 +351,13 @@ def measured(name: str, folder: Path, steps: list[str]) -> dict[str, dict[str, A
                 done.append(step)
         left = left[len(done) :]
         if left:
-            step_failed = left[0]
-            result = found[step_failed]["result"]
+            failed, *left = left
+            result = found[failed]["result"]
             if not result.times:
                 result.failed = said.failed
-            left = left[1:]
-            what = step_failed.split(":")[0]
             if said.failed == f"over {SECONDS:g} s" and not result.times:
-                for step in [x for x in left if x.startswith(what)]:
-                    found[step]["result"].failed = f"not tried: {said.failed} at {int(step_failed.split(':')[1]):,}"
+                for step in [x for x in left if x.what == failed.what and x.n >= failed.n]:
+                    found[step]["result"].failed = f"not tried: {said.failed} at {failed.n:,}"
                     left.remove(step)
     return found
 
@@ -361,6 +383,7 @@ def main() -> None:
     for what in ("forward", "gradient"):
         report.text(f"## {'Forward' if what == 'forward' else 'Forward and gradient'}")
         table(report, found, what)
+    precision(report, found)
     notes(report, said.lines[0]["distance"])
     report.figure(figure(found), "time")
     report.save()
@@ -382,34 +405,39 @@ def notes(report: Report, distance: float) -> None:
     )
 
 
-def of_one(name: str, folder: Path, errors: Errors) -> dict[str, dict[str, Any]]:
+def of_one(name: str, folder: Path, errors: Errors) -> Found:
     """The steps of a contestant, their errors included; the loop's are scaled up."""
     print(f"  {name}", file=sys.stderr)
     loop = name == LOOP
-    sizes = SIZES[:1] if loop else SIZES
     whats = ("forward",) if loop else ("forward", "gradient")
-    found = measured(name, folder, [f"{what}:{n}" for what in whats for n in sizes])
+    steps = [Step(what, n) for what in whats for n in (SIZES[:1] if loop else SIZES)]
+    steps += [Step(what, SIZES[0], tol) for what in whats for tol in TOLERANCES if tol != TOL]
+    found = measured(name, folder, steps)
     for step, facts in found.items():
-        path = folder / f"{step.replace(':', '_')}.npy"
+        path = folder / file_of(str(step))
         facts["errors"] = (float("nan"),) * 3
         if path.exists():
-            facts["errors"] = errors(np.load(path), step.split(":")[0])
+            facts["errors"] = errors(np.load(path), step.what)
             path.unlink()
-    if loop:
-        (one,) = found.values()
-        times = one["result"].times
-        found = {f"forward:{n}": {**one, "result": Result(first=one["result"].first * n / PART,
-                                                          times=[t * n / PART for t in times])}
-                 for n in SIZES}  # fmt: skip
-    return found
+    return scaled(found) if loop else found
 
 
-def table(report: Report, found: dict[str, dict[str, dict[str, Any]]], what: str) -> None:
+def scaled(found: Found) -> Found:
+    """What `PART` systems took, for as many as the others solve."""
+    more = {Step("forward", n): found[Step("forward", SIZES[0])] for n in SIZES}
+    return {
+        step: {**facts, "result": Result(first=facts["result"].first * step.n / PART,
+                                         times=[t * step.n / PART for t in facts["result"].times])}
+        for step, facts in {**found, **more}.items()
+    }  # fmt: skip
+
+
+def table(report: Report, found: dict[str, Found], what: str) -> None:
     shared = ["shared"] if what == "gradient" else []
     columns = ["median s", "best s", "spread", "first s", "us each", "over ours", "error, median", "worst", *shared,
                "memory GiB"]  # fmt: skip
     for n in SIZES:
-        step, rows = f"{what}:{n}", []
+        step, rows = Step(what, n), []
         ours = found.get(OURS, {}).get(step, {"result": Result()})["result"].median
         for name, steps in found.items():
             if step in steps:
@@ -425,20 +453,42 @@ def numbers(facts: dict[str, Any], n: int, ours: float, gradient: bool) -> list[
             result.median / ours, middle, worst, *([shared] if gradient else []), facts["peak"] / 2**30]  # fmt: skip
 
 
-def figure(found: dict[str, dict[str, dict[str, Any]]]) -> Any:
+def curve(steps: Found, what: str) -> list[tuple[float, float]]:
+    """(error of the median system, seconds) of the smallest number of systems, at each tolerance that was met."""
+    there = [steps[step] for step in (Step(what, SIZES[0], tol) for tol in TOLERANCES) if step in steps]
+    return [(facts["errors"][0], facts["result"].median) for facts in there if facts["result"].times]
+
+
+def precision(report: Report, found: dict[str, Found]) -> None:
+    """Times at equal errors, of the smallest number of systems."""
+    report.text(f"## Work and precision, {SIZES[0]:,} systems\n\nTimes at equal errors of the median system, between "
+                f"tolerances of {TOLERANCES[0]:g} to {TOLERANCES[-1]:g}.")  # fmt: skip
+    for what in ("forward", "gradient"):
+        curves = {name: curve(steps, what) for name, steps in found.items()}
+        rows = [(name, *(1e3 * at(points, e) for e in ERRORS), *(at(points, e) / at(curves[OURS], e) for e in ERRORS))
+                for name, points in curves.items() if points and OURS in curves]  # fmt: skip
+        report.table((f"ms, {what}", *(f"{e:.0e}" for e in ERRORS), *(f"over ours, {e:.0e}" for e in ERRORS)), rows)
+
+
+def figure(found: dict[str, Found]) -> Any:
+    """Seconds over the number of systems, and below them over the error."""
     from pysciml.plot.style import finish, pen, pyplot
 
-    shape, axes = pyplot().subplots(1, 2, figsize=(12, 5), layout="constrained", sharey=True)
-    for ax, what in zip(axes, ("forward", "gradient"), strict=True):
+    shape, axes = pyplot().subplots(2, 2, figsize=(12, 9), layout="constrained", sharey="row")
+    for what, (over_n, over_error) in zip(("forward", "gradient"), axes.T, strict=True):
         for i, (name, steps) in enumerate(found.items()):
-            points = [(n, steps[f"{what}:{n}"]["result"].times) for n in SIZES if f"{what}:{n}" in steps]
-            points = [(n, median(times)) for n, times in points if times]
-            if points:
-                label = name + (f" (measured on {PART})" if name == LOOP else "")
-                ax.loglog(*zip(*points, strict=True), "o", label=label, markersize=5, **pen(i))
-        title = "forward" if what == "forward" else "forward and gradient"
-        finish(ax, "Lorenz systems", "seconds" if what == "forward" else "", legend=False).set_title(title)
-    handles, labels = axes[0].get_legend_handles_labels()
+            results = {n: steps[Step(what, n)]["result"] for n in SIZES if Step(what, n) in steps}
+            points = [(n, result.median) for n, result in results.items() if result.times]
+            label = name + (f" (measured on {PART})" if name == LOOP else "")
+            for ax, line in ((over_n, points), (over_error, curve(steps, what))):
+                if line:
+                    ax.loglog(*zip(*line, strict=True), "o", label=label, markersize=5, **pen(i))
+        left = what == "forward"
+        title = "forward" if left else "forward and gradient"
+        finish(over_n, "Lorenz systems", "seconds" if left else "", legend=False).set_title(title)
+        finish(over_error, "relative error of the median system",
+               f"seconds, {SIZES[0]:,} systems" if left else "", legend=False)  # fmt: skip
+    handles, labels = axes[0, 0].get_legend_handles_labels()
     shape.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False)
     return shape
 
