@@ -22,7 +22,7 @@ from torch.utils import _pytree as pytree
 from pysciml import autograd
 from pysciml.algorithms import Algorithm
 from pysciml.config import config
-from pysciml.control import Control, check_times, check_tolerances, every_step, in_order
+from pysciml.control import Control, check_tolerances, checked_times, every_step, in_order
 from pysciml.engines.base import Engine, Met, Request
 from pysciml.engines.pieces import stopping
 from pysciml.errors import PySciMLWarning, UnsupportedError
@@ -175,8 +175,7 @@ def _checking(request: Callable[..., Request]) -> Callable[..., Request]:
     """`request`, which looks at the times of each member where `vmap` maps over times."""
 
     def checked(*, t0: float, t1: float, ts: np.ndarray, **given: Any) -> Request:
-        check_times(ts, t0, t1)
-        return request(t0=t0, t1=t1, ts=ts, **given)
+        return request(t0=t0, t1=t1, ts=checked_times(ts, t0, t1), **given)
 
     return checked
 

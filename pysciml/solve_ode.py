@@ -19,10 +19,10 @@ from pysciml.callbacks import Callback, CallbackSet, as_set
 from pysciml.config import config
 from pysciml.control import (
     SaveAt,
-    check_times,
     check_transforms,
     in_order,
     is_complex,
+    moved_inside,
     save_times,
     settled,
     solve_as_pairs,
@@ -268,8 +268,7 @@ def _eager_states(states: Callable, prob: ODEProblem, ts: torch.Tensor) -> tuple
         times, u, p, others = _parts(xs, counts)
         given = outer.remake(f=Substituted(outer.f, captured, others), tspan=tuple(times), u0=inputs.u_layout.build(u),
                              p=inputs.p_layout and inputs.p_layout.build(p))  # fmt: skip
-        check_times(ts.detach().cpu().numpy(), *given.span)
-        out, counted, _ = states(given, ts=ts)
+        out, counted, _ = states(given, ts=moved_inside(ts, *given.span))
         vars(stats).update(vars(counted))
         return pytree.tree_leaves(out)
 

@@ -10,8 +10,9 @@ from pysciml.control.saving import every_step as every_step
 from pysciml.control.seeds import path_seeds as path_seeds
 from pysciml.control.seeds import seed_of as seed_of
 from pysciml.control.times import SaveAt as SaveAt
-from pysciml.control.times import check_times as check_times
+from pysciml.control.times import checked_times as checked_times
 from pysciml.control.times import in_order as in_order
+from pysciml.control.times import moved_inside as moved_inside
 from pysciml.control.times import save_times as save_times
 from pysciml.control.tolerances import check_tolerances as check_tolerances
 from pysciml.control.tolerances import tolerances as tolerances

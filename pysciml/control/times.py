@@ -22,6 +22,8 @@ _FEW = 1000  # saved times that are remembered as checked
 def save_times(prob: Any, saveat: SaveAt) -> torch.Tensor:
     """The (k,) times to save at, float64 on the state's device, differentiable in tspan or saveat.
 
+    Times a rounding error outside of the span are moved to its ends: `t0 + 3 * 0.1` lies after 0.3.
+
     Raises:
         InvalidInputError: no times, times outside the span, or not strictly monotone from t0 towards t1.
     """
@@ -32,22 +34,35 @@ def save_times(prob: Any, saveat: SaveAt) -> torch.Tensor:
             raise UnsupportedError("the number of saved times would differ among the members of a vmap.",
                                    got="saveat as a spacing, and vmap over tspan",
                                    fix="saveat=t0 + (t1 - t0) * torch.linspace(0, 1, 50)")  # fmt: skip
-        return torch.stack([t0, t1]) if saveat is None else _spaced(t0, t1, float(saveat))
-    ts = saveat
-    if not (isinstance(ts, torch.Tensor) and ts.dtype is torch.float64 and ts.device == device):
+        if saveat is None:
+            return torch.stack([t0, t1])
+        ts = _spaced(t0, t1, float(saveat))
+    elif isinstance(saveat, torch.Tensor) and saveat.dtype is torch.float64 and saveat.device == device:
+        ts = saveat
+    else:
         # Python's numbers are float64; rounded to torch's default dtype they would lie beside where they were put.
-        ts = torch.as_tensor(ts, dtype=None if isinstance(ts, torch.Tensor) else torch.float64, device=device).double()
-    if not functorch.active():
-        check_times(to_numpy(ts), *prob.span)
-    elif not any(map(functorch.mapped, (ts, *prob.tspan))):  # those are looked at one by one, as they are solved
-        check_times(functorch.numbers(ts), *prob.span)
-    return ts
+        dtype = None if isinstance(saveat, torch.Tensor) else torch.float64
+        ts = torch.as_tensor(saveat, dtype=dtype, device=device).double()
+    if functorch.active() and any(map(functorch.mapped, (ts, *prob.tspan))):
+        return ts  # looked at one by one, as they are solved
+    return moved_inside(ts, *prob.span)
 
 
-def check_times(ts: np.ndarray, t0: float, t1: float) -> None:
-    """Raises `InvalidInputError` for times that cannot be saved at."""
+def moved_inside(ts: torch.Tensor, t0: float, t1: float) -> torch.Tensor:
+    """As `checked_times`, with its gradient."""
+    values = functorch.numbers(ts) if functorch.active() else to_numpy(ts)
+    found = checked_times(values, t0, t1)
+    return ts if found is values else ts + torch.from_numpy(found - values).to(ts.device)
+
+
+def checked_times(ts: np.ndarray, t0: float, t1: float) -> np.ndarray:
+    """The times, those a rounding error outside of the span at its ends: most solvers have no state outside of it.
+
+    Raises:
+        InvalidInputError: times that cannot be saved at.
+    """
     if ts.ndim == 1 and ts.size and (_fit if ts.size <= _FEW else _fit.__wrapped__)(ts.tobytes(), t0, t1):
-        return
+        return ts
     got, hint = f"saveat={ts.ravel().tolist()!r:.80}", "saveat=torch.linspace(t0, t1, 50)"
     if ts.ndim != 1 or ts.size == 0:
         raise InvalidInputError(
@@ -61,9 +76,11 @@ def check_times(ts: np.ndarray, t0: float, t1: float) -> None:
     if first < low - slack or last > high + slack:
         raise InvalidInputError("saveat must lie inside tspan.", got=got, expected=f"times from {low:g} to {high:g}",
                                 fix=f"tspan=({min(low, first):g}, {max(high, last):g})")  # fmt: skip
+    ts = ts.clip(low, high)
     if not ((ts[1:] > ts[:-1]) if t1 > t0 else (ts[1:] < ts[:-1])).all():
         raise InvalidInputError("saveat must be strictly monotone from t0 towards t1, each time once.", got=got,
                                 fix="saveat=torch.unique(saveat)" + ("" if t1 > t0 else ".flip(0)"))  # fmt: skip
+    return ts
 
 
 @functools.lru_cache(64)  # a training loop asks for the same times at each of its steps

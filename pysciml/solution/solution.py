@@ -69,6 +69,8 @@ class Solution:
                 expected=f"{low:g} <= t <= {high:g}",
                 fix="prob.remake(tspan=...) and solve further",
             )
+        if times.min() < low or times.max() > high:  # by a rounding error; most solvers have no state outside
+            flat = flat + torch.from_numpy(times.clip(low, high) - times).to(flat)
         return pytree.tree_map(lambda x: x.reshape((*t.shape, *x.shape[1:])), self._dense(flat))
 
     def plot(self, **options: Any) -> Any:
