@@ -18,73 +18,89 @@ const FLOATS = Dict{Symbol, Any}(:+ => Core.Intrinsics.add_float, :- => Core.Int
     :* => Core.Intrinsics.mul_float, :/ => Core.Intrinsics.div_float, :muladd => Core.Intrinsics.muladd_float)
 const INTEGERS = Dict{Symbol, Any}(:+ => Core.Intrinsics.add_int, :* => Core.Intrinsics.mul_int)
 
-lowered(x::Symbol, ::Type) = x
-lowered(x::LineNumberNode, ::Type) = nothing
-lowered(x::Int, ::Type) = x
+"""How numbers lie in memory: one after another, those of one trajectory. (See lanes.jl for another layout.)"""
+struct Alone{T} end
+number(::Alone{T}) where {T} = T
 
-function lowered(x::Expr, ::Type{T}) where {T}
+lowered(x::Symbol, layout) = named(x, layout)
+lowered(x::LineNumberNode, layout) = nothing
+lowered(x::Int, layout) = x
+
+function lowered(x::Expr, layout)
     head, args = x.head, x.args
-    head === :block && return Expr(:block, (lowered(a, T) for a in args if !(a isa LineNumberNode))...)
-    head === :ref && return load(x)
-    head === :& && return place(x.args[1], T)
-    head === :call && return called(x, T)
-    head === :for && return looped(x, T)
-    head === :macrocall && args[1] === Symbol("@simd") &&
-        return looped(args[end], T, Expr(:loopinfo, Symbol("julia.simdloop"), args[end - 1] === :ivdep ? Symbol("julia.ivdep") : nothing,
-            wide(args[end], T)...))
+    head === :block && return block(filter(a -> !(a isa LineNumberNode), args), layout)
+    head === :ref && return load(x, layout)
+    head === :& && return place(x.args[1], layout)
+    head === :call && return called(x, layout)
+    head === :for && return looped(x, layout)
+    head === :macrocall && args[1] === Symbol("@simd") && return looped(args[end], layout, args[end - 1] === :ivdep)
     head === :return && return Expr(:return, Int32(0))
-    if head === :(=)
-        to, value = args[1], lowered(args[2], T)
-        to isa Symbol && return Expr(:(=), to, value)
-        return Expr(:call, Core.Intrinsics.pointerset, array(to), value, index(to.args[2]), 1)
-    end
+    head === :(=) && return assigned(args[1], lowered(args[2], layout), layout)
     error("generated source has an expression that is not understood: $x")
 end
 
-load(x) = Expr(:call, Core.Intrinsics.pointerref, array(x), index(x.args[2]), 1)
+named(x, ::Alone) = x
+block(statements, layout::Alone) = Expr(:block, (lowered(x, layout) for x in statements)...)
+
+load(x, layout) = Expr(:call, Core.Intrinsics.pointerref, array(x), element(x, layout), 1)
+assigned(to::Symbol, value, ::Alone) = Expr(:(=), to, value)
+assigned(to::Expr, value, layout) = Expr(:call, Core.Intrinsics.pointerset, array(to), value, element(to, layout), 1)
 array(x) = x.head === :ref && x.args[1] in ARRAYS ? x.args[1] : error("generated source reads no array: $x")
 
+element(x, ::Alone) = index(x.args[2])
 index(x::Union{Int, Symbol}) = x
 function index(x::Expr)
-    x.head === :ref && return load(x)
+    x.head === :ref && return load(x, Alone{Int}())  # of a table
     op = INTEGERS[x.args[1]]
     return foldl((a, b) -> Expr(:call, op, a, b), map(index, x.args[2:end]))
 end
 
-function called(x, ::Type{T}) where {T}
+function called(x, layout)
     name, args = x.args[1], x.args[2:end]
-    haskey(NUMBERS, name) && return NUMBERS[name](T)
-    name === :- && length(args) == 1 && return Expr(:call, Core.Intrinsics.neg_float, lowered(args[1], T))
-    haskey(FLOATS, name) && return Expr(:call, FLOATS[name], (lowered(a, T) for a in args)...)
+    haskey(NUMBERS, name) && return NUMBERS[name](number(layout))
+    name === :- && length(args) == 1 && return Expr(:call, Core.Intrinsics.neg_float, lowered(args[1], layout))
+    haskey(FLOATS, name) && return Expr(:call, FLOATS[name], (lowered(a, layout) for a in args)...)
     haskey(WORDS, name) || error("generated source calls something unknown: $name")
-    return Expr(:call, WORDS[name], (lowered(a, T) for a in args)...)
+    return Expr(:call, WORDS[name], (lowered(a, layout) for a in args)...)
 end
 
 """`&w[i]`: where an element lies."""
-function place(x, ::Type{T}) where {T}
-    steps = Expr(:call, Core.Intrinsics.mul_int, Expr(:call, Core.Intrinsics.sub_int, index(x.args[2]), 1), sizeof(T))
+place(x, ::Alone{T}) where {T} = place(x, sizeof(T), T)
+function place(x, bytes, ::Type{T}) where {T}
+    steps = Expr(:call, Core.Intrinsics.mul_int, Expr(:call, Core.Intrinsics.sub_int, index(x.args[2]), 1), bytes)
     sum = Expr(:call, Core.Intrinsics.add_int, Expr(:call, Core.Intrinsics.bitcast, Int, array(x)), steps)
     return Expr(:call, Core.Intrinsics.bitcast, Ptr{T}, sum)
 end
 
-function looped(x, ::Type{T}, info = nothing) where {T}
+looped(x, layout::Alone{T}) where {T} = counted(x, lowered(x.args[2], layout))
+looped(x, layout::Alone{T}, ivdep) where {T} = counted(x, lowered(x.args[2], layout), simd(ivdep, wide(x, T)...))
+simd(ivdep, more...) = Expr(:loopinfo, Symbol("julia.simdloop"), ivdep ? Symbol("julia.ivdep") : nothing, more...)
+
+function counted(x, body, info = nothing)
     variable, range = x.args[1].args
-    first, last = range.args[2:3]
-    return Expr(:block, Expr(:(=), variable, first), Expr(:while,
-        Expr(:call, Core.Intrinsics.sle_int, variable, last),
-        Expr(:block, lowered(x.args[2], T), Expr(:(=), variable, Expr(:call, Core.Intrinsics.add_int, variable, 1)), info)))
+    return counted(variable, range.args[2:3]..., body, info)
 end
+counted(variable, first, last, body, info) = Expr(:block, Expr(:(=), variable, first), Expr(:while,
+    Expr(:call, Core.Intrinsics.sle_int, variable, last),
+    Expr(:block, body, Expr(:(=), variable, Expr(:call, Core.Intrinsics.add_int, variable, 1)), info)))
 
 # What a loop of these takes is arithmetic. LLVM leaves half of a vector unit of 512 bits unused, for the sake of programs
 # that do little with it; of the others, of 256 bits, a loop of this width fills two registers at a time.
 const ARITHMETIC = (:exp_, :sigmoid, :tanh_)
 const BITS = 512
+arithmetic(x) = has_any(x, ARITHMETIC)
+
+# Functions that branch keep a loop from becoming vectors, and LLVM complains to the user where it was told to make it some.
+const BRANCHING = Tuple(setdiff(keys(WORDS), ARITHMETIC, (:abs, :ceil, :cube, :eq, :floor, :ge, :gt, :inv, :le, :lt, :max, :min,
+    :ne, :not_, :and_, :or_, :square, :where_)))
+smooth(x) = !has_any(x, BRANCHING)
 
 """That a loop shall be made of vectors of `BITS`, where that is worth it."""
 function wide(x, ::Type{T}) where {T}
     first, last = x.args[1].args[2].args[2:3]
     lanes = div(BITS, 8 * sizeof(T))
-    return last isa Int && last - first + 1 >= 2 * lanes && has_any(x, ARITHMETIC) ? ((Symbol("llvm.loop.vectorize.width"), lanes),) : ()
+    return last isa Int && last - first + 1 >= 2 * lanes && arithmetic(x) && smooth(x) ?
+        ((Symbol("llvm.loop.vectorize.width"), lanes),) : ()
 end
 has_any(x, names) = x in names || (x isa Expr && any(a -> has_any(a, names), x.args))
 
@@ -93,21 +109,23 @@ module Generated end
 const COMPILED = Dict{Tuple{DataType, String}, Ptr{Cvoid}}()
 const COMPILING = ReentrantLock()
 
-"""The address of the function that `source` is, compiled the first time."""
-compiled(::Type{T}, source::String) where {T} =
-    lock(() -> get!(() -> compile(T, source), COMPILED, (T, source)), COMPILING)
+"""The address of the function that `source` is in a layout, `Alone{T}` or `Abreast{T}`, compiled the first time."""
+compiled(layout::DataType, source::String) =
+    lock(() -> get!(() -> compile(layout, source), COMPILED, (layout, source)), COMPILING)
 
-function compile(::Type{T}, source::String) where {T}
+compile(::Type{Alone{T}}, source) where {T} = compile(lowered(Meta.parse(source).args[2], Alone{T}()), T, T)
+
+"""A function of this body; `t` is a number, or a pointer to those of all lanes."""
+function compile(body, ::Type{T}, time) where {T}
     name = Symbol(:rhs_, length(COMPILED))
-    body = lowered(Meta.parse(source).args[2], T)
     Core.eval(Generated, :(
-        function $name(out::Ptr{$T}, v::Ptr{$T}, u::Ptr{$T}, p::Ptr{$T}, t::$T, w::Ptr{$T}, c::Ptr{$T}, k::Ptr{Int})
+        function $name(out::Ptr{$T}, v::Ptr{$T}, u::Ptr{$T}, p::Ptr{$T}, t::$time, w::Ptr{$T}, c::Ptr{$T}, k::Ptr{Int})
             $body
         end
     ))
-    return Core.eval(Generated, function_pointer(name, T))
+    return Core.eval(Generated, function_pointer(name, T, time))
 end
 
-function_pointer(name, T) = :(
-    @cfunction($name, Cint, (Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, $T, Ptr{$T}, Ptr{$T}, Ptr{Int}))
+function_pointer(name, T, time = T) = :(
+    @cfunction($name, Cint, (Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, $time, Ptr{$T}, Ptr{$T}, Ptr{Int}))
 )

@@ -8,35 +8,27 @@ struct Failure
 end
 
 """
-    each(f, n)
+    together(work, n)
 
-`f(i)` for i in 1:n on all of Julia's threads, each taking the next when it is done with one. This thread works too: it
-alone may hold Python's lock, and looks in on Python for the others. What it or another throws stops all of them.
+`work(take)` on all of Julia's threads, of which `take()` gives one number of 1:n after another, and 0 when there are no more.
+This thread works too: it alone may hold Python's lock, and looks in on Python for the others. What it or another throws
+stops all of them.
 """
-each(f, n) = each((i, _) -> f(i), () -> nothing, n)
-
-"""
-    each(f, tools, n)
-
-`f(i, what tools() gave)`, which every thread calls once.
-"""
-function each(f, tools, n)
+function together(work, n)
     next, stopped = Threads.Atomic{Int}(1), STOPPED
     stopped[] = false
-    function work()
+    take() = stopped[] ? 0 : (i = Threads.atomic_add!(next, 1)) <= n ? i : 0
+    function guarded_work()
         try
-            mine = tools()
-            while !stopped[] && (i = Threads.atomic_add!(next, 1)) <= n
-                f(i, mine)
-            end
+            work(take)
         catch
             stopped[] = true
             rethrow()
         end
     end
-    others = [Threads.@spawn work() for _ in 2:min(Threads.nthreads(), n)]
+    others = [Threads.@spawn guarded_work() for _ in 2:min(Threads.nthreads(), n)]
     try
-        work()
+        guarded_work()
         while !all(istaskdone, others)
             poll()
             yield()
@@ -49,6 +41,17 @@ function each(f, tools, n)
     failed = findfirst(istaskfailed, others)
     failed === nothing || throw(others[failed].result)
     return nothing
+end
+
+"""
+    each(f, n)
+
+`f(i)` for i in 1:n on all threads, each taking the next when it is done with one.
+"""
+each(f, n) = together(n) do take
+    while (i = take()) != 0
+        f(i)
+    end
 end
 
 # A trajectory's own column where there is one each, else the one of all.
@@ -92,20 +95,20 @@ a gradient of NaN, or of zero where nothing was asked of it.
 """
 function adjoint_many!(du0, dp, counts, runs, sensealg, alg, ts, cotangents, reltol, abstol)
     any(run -> needs_sciml(run, sensealg, alg), runs) && load_adjoints()  # here, not on the threads
-    gradients!(du0, dp, cotangents, runs) do i, _, here, g
+    gradients!(du0, dp, cotangents, runs) do i, here, g
         adjoint!(here..., view(counts, :, i), runs[i], sensealg, alg, ts, g, reltol, abstol)
     end
     return nothing
 end
 
-"""
-`f(i, what tools() gave, (du0, dp), cotangents)` for every trajectory, with its own of these; one that failed has a gradient
-of NaN, or of zero where nothing was asked of it.
-"""
-gradients!(f, du0, dp, cotangents, runs, tools = () -> nothing) = each(tools, length(runs)) do i, mine
+"""`f(i, (du0, dp), cotangents)` for every trajectory that reached its end, with its own of these."""
+gradients!(f, du0, dp, cotangents, runs) = each(length(runs)) do i
     here, g = (view(du0, :, i), view(dp, :, i)), view(cotangents, :, :, i)
-    runs[i] isa Failure ? foreach(x -> fill!(x, all(iszero, g) ? 0 : NaN), here) : f(i, mine, here, g)
+    runs[i] isa Failure ? without_end!(here..., g) : f(i, here, g)
 end
+
+"""The gradient of one that failed: NaN, or zero where nothing was asked of it."""
+without_end!(du0, dp, cotangents) = foreach(x -> fill!(x, all(iszero, cotangents) ? 0 : NaN), (du0, dp))
 
 needs_sciml(::Failure, sensealg, alg) = false
 needs_sciml(run, sensealg, alg) = sensealg isa String && sensealg != "ForwardSensitivity" && !takes_gauss(run, sensealg, alg)
@@ -124,7 +127,7 @@ function adjoint_anew!(du0, dp, counts, runs, solved, backward)
         reltol, abstol, checkpoints, options)
     one = findfirst(run -> !(run isa Failure), runs)
     one === nothing || needs_sciml(run_of(one), sensealg, backward_alg) && load_adjoints()
-    gradients!(du0, dp, cotangents, runs) do i, _, here, g
+    gradients!(du0, dp, cotangents, runs) do i, here, g
         adjoint!(here..., view(counts, :, i), run_of(i), sensealg, backward_alg, times, g, tolerances...)
     end
     return nothing
@@ -208,19 +211,30 @@ its_own(x, i) = view(x, :, size(x, 2) == 1 ? 1 : i)
 
 function solve_again!(out, counts, model, alg, u0, p, t0, t1, ts, reltol, abstol, options)
     runs = Vector{Any}(nothing, size(out, 3))
-    each(() -> Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, false), length(runs)) do i, again
-        states = view(out, :, :, i)
-        try
-            start!(again, its_own(u0, i), its_own(p, i))
-            copyto!(states, again.follower.out)
-            copyto!(view(counts, :, i), again.counts)
-        catch e
-            e isa Stopped || rethrow()
-            fill!(states, NaN)
-            runs[i] = Failure(e.retcode, e.t)
+    side_by_side, ways = goes_abreast(model, are_shared(p), options), min(LANES, cld(length(runs), Threads.nthreads()))
+    side_by_side && abreast(model.f, are_shared(p))  # compiled here, not on the threads
+    together(length(runs)) do take
+        again = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, false)
+        side_by_side && return solve!(SideBySide(again, model, p, abstol, reltol), out, counts, runs, u0, p, take, ways)
+        while (i = take()) != 0
+            solve_alone!(again, out, counts, runs, u0, p, i)
         end
     end
     return runs
+end
+
+function solve_alone!(again::Again, out, counts, runs, u0, p, i)
+    states = view(out, :, :, i)
+    try
+        start!(again, its_own(u0, i), its_own(p, i))
+        copyto!(states, again.follower.out)
+        copyto!(view(counts, :, i), again.counts)
+    catch e
+        e isa Stopped || rethrow()
+        fill!(states, NaN)
+        runs[i] = Failure(e.retcode, e.t)
+    end
+    return nothing
 end
 
 """
@@ -230,12 +244,32 @@ The gradients of all trajectories by `BySteps`, as `adjoint_many!` gives them. E
 read backwards at once: to keep the steps of all would fill the memory. `runs` tells which have failed.
 """
 function adjoint_again!(du0, dp, counts, runs, model::Model{T}, alg, u0, p, t0, t1, ts, cotangents, reltol, abstol, options) where {T}
-    tools() = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, true), Reader(model)
-    gradients!(du0, dp, cotangents, runs, tools) do i, (again, reader), here, g
-        start!(again, its_own(u0, i), its_own(p, i))
-        read_all!(here..., view(counts, :, i), reader, again.follower.tape, again.integrator.p, again.follower.ts, g)
+    side_by_side, ways = reads_abreast(model, are_shared(p), options), min(LANES, cld(length(runs), Threads.nthreads()))
+    side_by_side && foreach(code -> abreast(code, are_shared(p)), (model.f, model.both))
+    together(length(runs)) do take
+        again = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, true)
+        reader = Reader(model)
+        function alone(i)
+            start!(again, its_own(u0, i), its_own(p, i))
+            read_all!(view(du0, :, i), view(dp, :, i), view(counts, :, i), reader, again.follower.tape, again.integrator.p,
+                again.follower.ts, view(cotangents, :, :, i))
+        end
+        next() = next_of(runs, take, du0, dp, cotangents)
+        side_by_side && return gradients!(SideBySide(again, model, p, abstol, reltol), ReaderAbreast(model, are_shared(p)), alone,
+            du0, dp, counts, cotangents, u0, p, next, ways)
+        while (i = next()) != 0
+            alone(i)
+        end
     end
     return nothing
+end
+
+"""The next trajectory that reached its end; those before it, which failed, have the gradient that `without_end!` gives."""
+function next_of(runs, take, du0, dp, cotangents)
+    while (i = take()) != 0 && runs[i] isa Failure
+        without_end!(view(du0, :, i), view(dp, :, i), view(cotangents, :, :, i))
+    end
+    return i
 end
 
 """

@@ -13,11 +13,13 @@ It points to a C function `int (out, v, u, p, t, w, c, k)` that returns 0, or so
 """
 mutable struct Code{T}
     run::Ptr{Cvoid}
+    source::String  # empty where there is none, but a function of Python's
     constants::Vector{T}
     tables::Vector{Int}
     work::Int
     factored::Any  # of a `vjp_p`, what gives the same by factors (see outer_products.jl), or nothing
-    Code{T}() where {T} = new{T}(C_NULL, T[], Int[], 0, nothing)
+    abreast::Dict{Bool, Code{T}}  # what computes it for several trajectories at once (see lanes.jl)
+    Code{T}() where {T} = new{T}(C_NULL, "", T[], Int[], 0, nothing, Dict{Bool, Code{T}}())
 end
 
 """What `solve!` takes: something with an `ode_function` and a type of `number`."""
@@ -60,7 +62,9 @@ Gives a model one of its parts, by its name.
 """
 function define!(model::Model{T}, kind, source, constants, tables, work) where {T}
     code = getfield(model, Symbol(kind))::Code{T}
-    code.run = compiled(T, String(source))
+    code.source = source
+    empty!(code.abreast)
+    code.run = compiled(Alone{T}, code.source)
     code.constants = Vector{T}(constants)
     code.tables = Vector{Int}(tables)
     code.work = work
@@ -92,6 +96,9 @@ end
 for T in (Float64, Float32)
     @eval @inline call(f, out, v, u, p, t::$T, w, c, k) = ccall(
         f, Cint, (Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, $T, Ptr{$T}, Ptr{$T}, Ptr{Int}), out, v, u, p, t, w, c, k,
+    )
+    @eval @inline call_abreast(f, out, v, u, p, t::Ptr{$T}, w, c, k) = ccall(
+        f, Cint, (Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{$T}, Ptr{Int}), out, v, u, p, t, w, c, k,
     )
 end
 

@@ -21,6 +21,23 @@ function _jac(out, v, u, p, t, w, c, k)
     return Cint(0)
 end
 
+# The same of all lanes.
+_products(out, a, b) = (for i in 1:2LANES; unsafe_store!(out, unsafe_load(a, i) * unsafe_load(b, i), i); end; Cint(0))
+_f_abreast(out, v, u, p, t, w, c, k) = _products(out, p, u)
+_both_abreast(out, v, u, p, t, w, c, k) = (_products(out, p, v); _products(out + 16LANES, u, v))
+
+# An example that goes side by side.
+@eval function example_abreast()
+    model = example_model()
+    model.f.source = model.both.source = "as above"
+    for (code, run) in ((model.f, $(function_pointer(:_f_abreast, Float64, Ptr{Float64}))),
+            (model.both, $(function_pointer(:_both_abreast, Float64, Ptr{Float64}))))
+        code.abreast[false] = Code{Float64}()
+        code.abreast[false].run = run
+    end
+    return model
+end
+
 @eval function example_model(wide = false)
     model = Model(false, 2, 2)
     model.factors.run = $(function_pointer(:_factors, Float64))
@@ -72,7 +89,8 @@ end
 
 @setup_workload begin
     @compile_workload begin
-        lowered(Meta.parse(EXAMPLE).args[2], Float64)
+        lowered(Meta.parse(EXAMPLE).args[2], Alone{Float64}())
+        lowered(Meta.parse(EXAMPLE).args[2], Abreast{Float64, false}(wanderers(Meta.parse(EXAMPLE).args[2], 0)))
         Model(false, 2, 2)
         for (alg, backward) in BACKWARD
             for sensealg in ("GaussAdjoint", ByCollocation(0))
@@ -85,8 +103,10 @@ end
         end
         u0, p, counts = ones(2, 2), [-1.0 -1.0; -2.0 -2.0], zeros(Int, 4, 2)
         span = 0.0, 1.0, [0.5, 1.0]
-        runs = solve_many!(zeros(2, 2, 2), counts, example_model(), alg, u0, p, Float64[], span..., 1e-6, [1e-8], 0, (), false)
-        adjoint_again!(zeros(2, 2), zeros(2, 2), counts, runs, example_model(), alg, u0, p, span..., ones(2, 2, 2), 1e-6, [1e-8], ())
+        for model in (example_model(), example_abreast())
+            runs = solve_many!(zeros(2, 2, 2), counts, model, alg, u0, p, Float64[], span..., 1e-6, [1e-8], 0, (), false)
+            adjoint_again!(zeros(2, 2), zeros(2, 2), counts, runs, model, alg, u0, p, span..., ones(2, 2, 2), 1e-6, [1e-8], ())
+        end
     end
 end
 

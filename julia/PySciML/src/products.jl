@@ -6,7 +6,7 @@
 
 y = A x for a matrix A (m, k) whose rows are contiguous, `step` apart. Four rows share each load of `x`.
 """
-@noinline function rows!(y::Ptr{T}, a::Ptr{T}, step::Int, x::Ptr{T}, xstep::Int, m::Int, k::Int) where {T}
+@noinline function rows!(y::Ptr{T}, a::Ptr{T}, step::Int, x::Ptr{T}, xstep::Int, m::Int, k::Int) where {T <: AbstractFloat}
     xstep == 1 || return rows_apart!(y, a, step, x, xstep, m, k)
     i = 1
     while i + 3 <= m
@@ -46,7 +46,7 @@ end
 
 y = A x for a matrix A (m, k) whose columns are contiguous, `step` apart. Eight columns share each pass over `y`.
 """
-@noinline function columns!(y::Ptr{T}, a::Ptr{T}, step::Int, x::Ptr{T}, xstep::Int, m::Int, k::Int) where {T}
+@noinline function columns!(y::Ptr{T}, a::Ptr{T}, step::Int, x::Ptr{T}, xstep::Int, m::Int, k::Int) where {T <: AbstractFloat}
     m == 1 && return one_row!(y, a, step, x, xstep, k)
     m == 2 && step == 2 && return two_rows!(y, a, x, xstep, k)
     @simd ivdep for i in 1:m
@@ -105,7 +105,7 @@ end
 
 y[i, j] = a[i] b[j], with contiguous rows of y.
 """
-@noinline function outer!(y::Ptr{T}, a::Ptr{T}, astep::Int, b::Ptr{T}, bstep::Int, m::Int, n::Int) where {T}
+@noinline function outer!(y::Ptr{T}, a::Ptr{T}, astep::Int, b::Ptr{T}, bstep::Int, m::Int, n::Int) where {T <: AbstractFloat}
     for i in 0:(m - 1)
         row, e = y + i * n * sizeof(T), unsafe_load(a, i * astep + 1)
         if bstep == 1

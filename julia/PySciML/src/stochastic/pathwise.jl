@@ -220,7 +220,7 @@ of zero where nothing was asked of it.
 function adjoint_paths!(du0, dp, paths, ts, cotangents)
     one = findfirst(path -> path isa Path, paths)
     steps = one === nothing ? nothing : known_steps(paths[one].equation, paths[one].alg)
-    gradients!(du0, dp, cotangents, paths) do i, _, here, g
+    gradients!(du0, dp, cotangents, paths) do i, here, g
         read_path!(here..., paths[i], paths[i].equation, steps, ts, g)
     end
     return nothing
