@@ -193,6 +193,7 @@ function start!(again::Again, u0, p)
     copyto!(follower.state, u0)
     copyto!(integrator.p, p)
     follower.next = 1
+    fill!(follower.out, NaN)
     while follower.next <= length(follower.ts) && follower.ts[follower.next] == t0
         save!(follower, u0)
     end

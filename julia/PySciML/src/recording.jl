@@ -28,7 +28,7 @@ end
 
 function Recorder(prob, ts::Vector{T}, every, reltol, abstol) where {T}
     u0, t0, du0 = prob.u0, prob.tspan[1], first_slope(prob)
-    out = Matrix{T}(undef, length(u0), length(ts))
+    out = fill(T(NaN), length(u0), length(ts))  # so that what is not written is seen
     recorder = Recorder{T}(ts, out, 1, every, [t0], reltol, abstol, [t0], [copy(u0)], [du0])
     while recorder.next <= length(ts) && ts[recorder.next] == t0
         save!(recorder, u0)

@@ -138,6 +138,7 @@ end
 
 function save_start!(side, l, out)
     follower, side.next[l] = side.again.follower, 1
+    fill!(view(out, :, :, side.trajectory[l]), NaN)  # so that what is not written is seen
     while side.next[l] <= length(follower.ts) && follower.ts[side.next[l]] == side.t[l]
         copyto!(view(out, :, side.next[l], side.trajectory[l]), view(side.u, l, :))
         side.next[l] += 1
