@@ -214,7 +214,7 @@ def _options(plan: _Plan) -> dict[str, Any]:
         "show_eval_warnings": False,
     }
     if alg.max_order:
-        options["max_multistep_order"] = alg.max_order
+        options["max_order"] = alg.max_order  # CVODES does not hear of "max_multistep_order"
     if alg.krylov_dim:
         options["max_krylov"] = alg.krylov_dim
     if plan.dtmax:
