@@ -109,11 +109,10 @@ module Generated end
 const COMPILED = Dict{Tuple{DataType, String}, Ptr{Cvoid}}()
 const COMPILING = ReentrantLock()
 
-"""The address of the function that `source` is in a layout, `Alone{T}` or `Abreast{T}`, compiled the first time."""
-compiled(layout::DataType, source::String) =
-    lock(() -> get!(() -> compile(layout, source), COMPILED, (layout, source)), COMPILING)
-
-compile(::Type{Alone{T}}, source) where {T} = compile(lowered(Meta.parse(source).args[2], Alone{T}()), T, T)
+"""The address of the function that `source` is in a layout, which `make()` compiles the first time."""
+compiled(make, layout::DataType, source::String) = lock(() -> get!(make, COMPILED, (layout, source)), COMPILING)
+compiled(layout::Type{Alone{T}}, source::String) where {T} =
+    compiled(() -> compile(lowered(Meta.parse(source).args[2], layout()), T, T), layout, source)
 
 """A function of this body; `t` is a number, or a pointer to those of all lanes."""
 function compile(body, ::Type{T}, time) where {T}

@@ -163,8 +163,13 @@ end
 # As a solution that is kept does it, to the last digit; an integrator's own way rounds differently.
 function interpolate!(out, at, integrator)
     dt = integrator.t - integrator.tprev
-    OrdinaryDiffEqTsit5.OrdinaryDiffEqCore.ode_interpolant!(out, (at - integrator.tprev) / dt, dt, integrator.uprev, integrator.u,
-        integrator.k, integrator.cache, nothing, Val{0}, integrator.differential_vars)
+    return interpolate!(out, (at - integrator.tprev) / dt, dt, integrator.uprev, integrator.u, integrator.k, integrator)
+end
+
+"""At the share Θ of a step by dt from u to `new` with these slopes, by the method of an integrator."""
+function interpolate!(out, Θ, dt, u, new, k, integrator)
+    OrdinaryDiffEqTsit5.OrdinaryDiffEqCore.ode_interpolant!(out, Θ, dt, u, new, k, integrator.cache, nothing, Val{0},
+        integrator.differential_vars)
     return nothing
 end
 
@@ -212,7 +217,7 @@ its_own(x, i) = view(x, :, size(x, 2) == 1 ? 1 : i)
 
 function solve_again!(out, counts, model, alg, u0, p, t0, t1, ts, reltol, abstol, options)
     runs = Vector{Any}(nothing, size(out, 3))
-    side_by_side, ways = goes_abreast(model, are_shared(p), options), min(LANES, cld(length(runs), Threads.nthreads()))
+    side_by_side, ways = goes_abreast(model, are_shared(p), options), ways_of(length(runs))
     side_by_side && abreast(model.f, are_shared(p))  # compiled here, not on the threads
     together(length(runs)) do take
         again = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, false)
@@ -245,7 +250,7 @@ The gradients of all trajectories by `BySteps`, as `adjoint_many!` gives them. E
 read backwards at once: to keep the steps of all would fill the memory. `runs` tells which have failed.
 """
 function adjoint_again!(du0, dp, counts, runs, model::Model{T}, alg, u0, p, t0, t1, ts, cotangents, reltol, abstol, options) where {T}
-    side_by_side, ways = reads_abreast(model, are_shared(p), options), min(LANES, cld(length(runs), Threads.nthreads()))
+    side_by_side, ways = reads_abreast(model, are_shared(p), options), ways_of(length(runs))
     side_by_side && foreach(code -> abreast(code, are_shared(p)), (model.f, model.both))
     together(length(runs)) do take
         again = Again(model, alg, column(u0, 1), column(p, 1), t0, t1, ts, reltol, abstol, options, true)

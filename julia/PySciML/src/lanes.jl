@@ -2,7 +2,7 @@
 # lane, next to each other in memory, so that one instruction of the vector unit computes them all.
 
 """So many trajectories go side by side: as many Float64 as the widest vectors have."""
-const LANES = 8
+const LANES = div(BITS, 8 * sizeof(Float64))
 
 """
 As `Alone`, of `LANES` trajectories: number i of lane l lies at (i - 1) `LANES` + l. `t` is a pointer to the times of all
@@ -21,11 +21,21 @@ abreast(code::Code{T}, shared::Bool) where {T} = get!(() -> make_abreast(code, A
 function make_abreast(code::Code{T}, layout) where {T}
     body, many = Meta.parse(code.source).args[2], Code{T}()
     names = wanderers(body, code.work)
-    make() = compile(lowered(body, layout(names)), T, Ptr{T})
-    many.run = lock(() -> get!(make, COMPILED, (layout, code.source)), COMPILING)
+    many.run = compiled(() -> compile(lowered(body, layout(names)), T, Ptr{T}), layout, code.source)
     many.constants, many.tables, many.work = code.constants, code.tables, code.work + length(names)
     return many
 end
+
+"""Computes the code of all lanes. All but `code` are arrays in their layout; `work` is as long as `scratch` makes it."""
+function run_abreast!(code::Code, work, out, v, u, p, t)
+    status = GC.@preserve out v u p t work begin
+        call_abreast(code.run, pointer(out), pointer(v), pointer(u), pointer(p), pointer(t), pointer(work), pointer(code.constants),
+            pointer(code.tables))
+    end
+    status == 0 || throw(CallbackFailed(status))
+    return nothing
+end
+scratch(code::Code{T}) where {T} = zeros(T, LANES * max(code.work, 1))
 
 """The names that statements give and other runs of statements read, each with a place of its own in `w` after `work`."""
 function wanderers(body, work)

@@ -72,12 +72,14 @@ goes_abreast(model::Model{Float64}, shared, options) = !isempty(model.f.source) 
     (shared || model.m <= MOST_PARAMETERS) && all(in((:dtmax, :maxiters)) ∘ Symbol ∘ first, options)
 goes_abreast(model, shared, options) = false
 
+# How many of n go at a time on each thread: what are few is for all threads.
+ways_of(n) = min(LANES, cld(n, Threads.nthreads()))
 are_shared(p) = size(p, 2) == 1
 
 function SideBySide(again::Again{T}, model::Model{T}, p, abstol, reltol) where {T}
     n, shared = model.n, are_shared(p)
     code, lanes, numbers = abreast(model.f, shared), k -> zeros(T, LANES, k), (x = zero(T)) -> fill(x, LANES)
-    return SideBySide{T, typeof(again.integrator)}(again, Control(), code, zeros(T, LANES * max(code.work, 1)),
+    return SideBySide{T, typeof(again.integrator)}(again, Control(), code, scratch(code),
         T[of_state(tolerance(T, abstol), i) for i in 1:n], T[of_state(tolerance(T, reltol), i) for i in 1:n],
         lanes(n), lanes(n), lanes(n), ntuple(_ -> lanes(n), STAGES), shared ? Matrix{T}(p') : lanes(model.m),
         ntuple(_ -> numbers(), 7)..., ntuple(_ -> numbers(0), 5)..., fill(false, LANES), fill(false, LANES))
@@ -203,17 +205,13 @@ macro lanes(n, body)
     end)
 end
 
+stage_times!(time, c, dt, t) = @inbounds @simd ivdep for l in 1:LANES
+    time[l] = muladd(c, dt[l], t[l])
+end
+
 function slope!(side, i, u, c)
-    (; f, t, dt, time), out = side, side.k[i]
-    @inbounds @simd ivdep for l in 1:LANES
-        time[l] = muladd(c, dt[l], t[l])
-    end
-    status = GC.@preserve out u side begin
-        call_abreast(f.run, pointer(out), pointer(u), pointer(u), pointer(side.p), pointer(side.time), pointer(side.work),
-            pointer(f.constants), pointer(f.tables))
-    end
-    status == 0 || throw(CallbackFailed(status))
-    return nothing
+    stage_times!(side.time, c, side.dt, side.t)
+    return run_abreast!(side.f, side.work, side.k[i], u, u, side.p, side.time)
 end
 
 """Tries a step in all lanes: the state at its end, the slopes of its stages, and its error over the tolerance."""
@@ -294,15 +292,5 @@ function save!(side, l, out)
     return nothing
 end
 
-"""Dense output, to the last digit as OrdinaryDiffEq's."""
-@muladd function interpolate!(to, side, l, Θ, dt)
-    d, (k1, k2, k3, k4, k5, k6, k7) = tableau(eltype(to)).dense, side.k
-    Θ² = Θ * Θ
-    b1 = Θ * evalpoly(Θ, (d[1, 1], d[2, 1], d[3, 1], d[4, 1]))
-    b2, b3, b4, b5, b6, b7 = ntuple(i -> Θ² * evalpoly(Θ, (d[2, i + 1], d[3, i + 1], d[4, i + 1])), Val(6))
-    for i in eachindex(to)
-        to[i] = side.u[l, i] + dt * (k1[l, i] * b1 + k2[l, i] * b2 + k3[l, i] * b3 + k4[l, i] * b4 + k5[l, i] * b5 +
-            k6[l, i] * b6 + k7[l, i] * b7)
-    end
-    return nothing
-end
+interpolate!(to, side, l, Θ, dt) = interpolate!(to, Θ, dt, view(side.u, l, :), view(side.new, l, :),
+    map(k -> view(k, l, :), side.k), side.again.integrator)

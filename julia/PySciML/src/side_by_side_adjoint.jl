@@ -51,7 +51,7 @@ end
 
 function ReaderAbreast(model::Model{T}, shared) where {T}
     n, m, lanes, both = model.n, model.m, k -> zeros(T, LANES, k), abreast(model.both, shared)
-    return ReaderAbreast{T}(both, zeros(T, LANES * max(both.work, 1)), tableau(T), lanes(n), lanes(n), lanes(n),
+    return ReaderAbreast{T}(both, scratch(both), tableau(T), lanes(n), lanes(n), lanes(n),
         ntuple(_ -> lanes(n), STAGES), lanes(n), lanes(n + m), lanes(m), lanes(m), zeros(T, LANES), zeros(T, LANES), zeros(T, LANES),
         zeros(Int, LANES))
 end
@@ -110,9 +110,7 @@ function read_try!(r::ReaderAbreast, (u, new, k, t, stop, rejected), side, cotan
             a, slope = A[i, q], k[q]
             @inbounds @lanes n stage[j] = muladd(dt[l] * a, slope[j], stage[j])
         end
-        @simd for l in 1:LANES
-            @inbounds r.time[l] = muladd(c[i], dt[l], t[l])
-        end
+        stage_times!(r.time, c[i], dt, t)
         pull!(r, slopes[i], stage, r.time, side.p)
         @inbounds @lanes n start[j] += pulled[j]
         pass_on!(r, i, of_step)
@@ -129,15 +127,7 @@ function read_try!(r::ReaderAbreast, (u, new, k, t, stop, rejected), side, cotan
 end
 
 """(vᵀ df/du, vᵀ df/dp) of each lane, in `pulled`."""
-function pull!(r::ReaderAbreast, v, u, t, p)
-    (; both, pulled, work) = r
-    status = GC.@preserve pulled v u t p work begin
-        call_abreast(both.run, pointer(pulled), pointer(v), pointer(u), pointer(p), pointer(t), pointer(work), pointer(both.constants),
-            pointer(both.tables))
-    end
-    status == 0 || throw(CallbackFailed(status))
-    return nothing
-end
+pull!(r::ReaderAbreast, v, u, t, p) = run_abreast!(r.both, r.work, r.pulled, v, u, p, t)
 
 """Hands what was pulled at stage `i` to the slopes that it was made of, and to the parameters."""
 function pass_on!(r::ReaderAbreast, i, of_step)

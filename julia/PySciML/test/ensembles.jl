@@ -106,9 +106,8 @@ end
     PySciML.define!(model, "f", TEXT, c, k, 17)
     for shared in (false, true)
         code = PySciML.abreast(model.f, shared)
-        u, p, t, out, work = randn(L, 2), randn(shared ? 1 : L, 20), randn(L), zeros(L, 2), zeros(L * code.work)
-        GC.@preserve u p t out work PySciML.call_abreast(code.run, pointer(out), pointer(u), pointer(u), pointer(p), pointer(t),
-            pointer(work), pointer(code.constants), pointer(code.tables))
+        u, p, t, out = randn(L, 2), randn(shared ? 1 : L, 20), randn(L), zeros(L, 2)
+        PySciML.run_abreast!(code, PySciML.scratch(code), out, u, u, p, t)
         for l in 1:L
             alone = zeros(2)
             PySciML.evaluate!(alone, model, "f", u[l, :], u[l, :], p[shared ? 1 : l, :], t[l])
